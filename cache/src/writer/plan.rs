@@ -1,0 +1,86 @@
+//! What a writer finds: the column's folder, its manifest and journal, and whether they are of the column asked for.
+
+use std::path::{Path, PathBuf};
+
+use super::WriterRequest;
+use crate::columns::{self, live_journal};
+use crate::error::{CacheError, Result};
+use crate::journal::Replay;
+use crate::missing::{self, MissingMap};
+use crate::{ColumnPlan, ColumnSpec, Manifest};
+
+/// A column's folder, locked, and what is in it.
+pub(super) struct Found {
+    pub folder: PathBuf,
+    pub lock: std::fs::File,
+    pub plan: ColumnPlan,
+    pub manifest: Option<Manifest>,
+    pub replay: Option<Replay>,
+    /// Missing rows by the manifest.
+    pub listed: MissingMap,
+    /// Missing rows by manifest and journal.
+    pub missing: MissingMap,
+}
+
+/// Finds the column, or makes its folder, and locks it.
+pub(super) fn find(request: &WriterRequest<'_>) -> Result<Found> {
+    let WriterRequest { columns, rows, spec } = request;
+    let folder = columns.join(spec.plan(rows.len(), None)?.folder());
+    refuse_other_keys(columns, &folder, spec)?;
+    std::fs::create_dir_all(&folder).map_err(CacheError::io("create", &folder))?;
+    let lock = columns::lock(&folder)?;
+    let manifest = Manifest::read_if_any(&folder)?;
+    let listed = match &manifest {
+        None => Vec::new(),
+        Some(manifest) => missing::read(&folder.join(&manifest.missing.file), manifest.rows())?,
+    };
+    let listed: MissingMap = listed.into_iter().map(|missing| (missing.row, missing)).collect();
+    let mut replay = live_journal(&folder, manifest.as_ref(), listed.clone())?;
+    let missing = replay.as_mut().map(|replay| std::mem::take(&mut replay.missing));
+    let missing = missing.unwrap_or_else(|| listed.clone());
+    let before = replay.as_ref().map(|replay| &replay.plan.column).or(manifest.as_ref().map(|m| &m.column));
+    let plan = spec.plan(rows.len(), before.map(|plan| plan.rows_per_shard))?;
+    if let Some(before) = before {
+        refuse_other_layout(&folder, &plan, before)?;
+    }
+    Ok(Found { folder, lock, plan, manifest, replay, listed, missing })
+}
+
+/// Refuses a name that a column of another key has.
+fn refuse_other_keys(columns: &Path, own: &Path, spec: &ColumnSpec) -> Result<()> {
+    for folder in columns::named(columns, &spec.name)? {
+        let path = columns.join(folder);
+        if path == own {
+            continue;
+        }
+        let differences = spec.key.diff(&columns::plan_of(&path)?.key);
+        return Err(CacheError::KeyDiffers { column: spec.name.clone(), path, differences });
+    }
+    Ok(())
+}
+
+/// Refuses to go on with a column that is laid out otherwise, or whose rows are no longer in the index.
+fn refuse_other_layout(folder: &Path, plan: &ColumnPlan, before: &ColumnPlan) -> Result<()> {
+    let (column, path) = (plan.name.clone(), folder.to_owned());
+    if before.key_digest != plan.key_digest {
+        let differences = plan.key.diff(&before.key);
+        return Err(CacheError::KeyDiffers { column, path, differences });
+    }
+    if before.rows > plan.rows {
+        return Err(CacheError::RowsShrank { column, column_rows: before.rows, rows: plan.rows });
+    }
+    let fields = [
+        ("set of tensors", tensors(plan), tensors(before)),
+        ("number of rows a batch", plan.batch_rows.to_string(), before.batch_rows.to_string()),
+        ("number of rows a shard", plan.rows_per_shard.to_string(), before.rows_per_shard.to_string()),
+    ];
+    match fields.into_iter().find(|(_, expected, found)| expected != found) {
+        None => Ok(()),
+        Some((field, expected, found)) => Err(CacheError::LayoutDiffers { column, path, field, expected, found }),
+    }
+}
+
+fn tensors(plan: &ColumnPlan) -> String {
+    let all = plan.tensors.iter().map(|tensor| format!("{} {} {:?}", tensor.name, tensor.dtype, tensor.row_shape));
+    all.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,104 @@
+//! Which rows are done and which are not, from what an earlier writer left.
+//!
+//! A row is done when a draft holds it and the journal says so, or a finished shard holds it, and the image it was computed
+//! from is still the one in the row index. Everything else is handed out. The journal is then published anew with just the
+//! rows of drafts that are trusted; rows of finished shards need no record, as they are copied again whenever a draft is opened.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::finish::Existing;
+use super::plan::{Found, find};
+use super::survey::{Survey, Surveyor, journalled_shards, manifest_shards};
+use super::work::{Shared, Work};
+use super::{Batch, WriterRequest};
+use crate::error::Result;
+use crate::journal::{self, Journal, PlanRecord, Record, ShardRecord};
+use crate::key::sorted;
+use crate::missing::MissingMap;
+use crate::{FORMAT, seal};
+
+/// All that a writer starts with.
+pub(super) struct Resumed {
+    pub shared: Shared,
+    pub todo: Vec<Batch>,
+    pub existing: Existing,
+    /// `None` where nothing is to do.
+    pub journal: Option<Journal>,
+    pub missing: MissingMap,
+    pub lock: std::fs::File,
+}
+
+/// Opens what is there and plans what is left.
+pub(super) fn resume(request: &WriterRequest<'_>) -> Result<Resumed> {
+    let mut found = find(request)?;
+    let retry_missing = request.spec.retry_missing;
+    let (rows_per_chunk, generation) = match (&found.manifest, &found.replay) {
+        (Some(manifest), _) => (manifest.rows_per_chunk, manifest.generation + 1),
+        (None, _) => (seal::rows_per_chunk(&found.plan), 0),
+    };
+    let mut bases = journalled_shards(&mut found)?;
+    let sealed: Vec<ShardRecord> = found.replay.iter().flat_map(|replay| replay.shards.clone()).collect();
+    manifest_shards(&found, &mut bases)?;
+    let mut shards = Surveyor::new(&found, request.rows, retry_missing);
+    let (mut kept, mut work) = (BTreeMap::new(), BTreeMap::new());
+    for shard in 0..found.plan.shards() {
+        match shards.survey(shard, bases.remove(&shard))? {
+            Survey::Kept(entry) => drop(kept.insert(shard, entry)),
+            Survey::Work(left) => drop(work.insert(shard, left)),
+        }
+    }
+    let todo = shards.batches();
+    let unchanged = found.manifest.as_ref().is_some_and(|manifest| manifest.rows() == found.plan.rows);
+    let idle = unchanged && work.is_empty() && sealed.is_empty();
+    let journal = if idle {
+        None
+    } else {
+        let records = records(&found, &work, sealed, generation, retry_missing);
+        Some(Journal::publish(&found.folder.join(journal::FILE), &records)?)
+    };
+    let existing = Existing {
+        manifest: found.manifest,
+        kept,
+        generation,
+        rows_per_chunk,
+        provenance: sorted(request.spec.provenance.clone()),
+        idle,
+    };
+    let shared = Shared {
+        folder: found.folder,
+        plan: found.plan,
+        rows_per_chunk,
+        retry_missing,
+        work,
+        failure: Mutex::new(None),
+    };
+    Ok(Resumed { shared, todo, existing, journal, missing: found.missing, lock: found.lock })
+}
+
+/// The journal to start from: the plan, the shards complete, the rows of drafts that are trusted.
+fn records(
+    found: &Found,
+    work: &BTreeMap<usize, Work>,
+    sealed: Vec<ShardRecord>,
+    generation: u32,
+    retry_missing: bool,
+) -> Vec<Record> {
+    let plan = &found.plan;
+    let rows = work.iter().flat_map(|(shard, work)| {
+        let first = plan.first_row(*shard);
+        work.from_draft.iter().map(move |range| [first + range.start, first + range.end])
+    });
+    let done: Vec<[u32; 2]> = rows.collect();
+    let drafted: u32 = done.iter().map(|range| range[1] - range[0]).sum();
+    let todo = work.values().map(|work| work.left).sum::<u32>() + drafted;
+    let missing =
+        done.iter().flat_map(|range| found.missing.range(range[0]..range[1])).map(|(_, m)| m.clone()).collect();
+    let plan = PlanRecord { format: FORMAT, generation, column: plan.clone(), todo, retry_missing };
+    let mut records = vec![Record::Plan(plan)];
+    records.extend(sealed.into_iter().map(Record::Shard));
+    if !done.is_empty() {
+        records.push(Record::Rows { done, missing });
+    }
+    records
+}

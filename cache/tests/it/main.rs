@@ -1,0 +1,11 @@
+//! Everything that needs a whole cache on a disk, in one binary.
+
+mod common;
+mod crash;
+mod disk_full;
+mod golden;
+mod model;
+mod python;
+mod reader;
+mod verify;
+mod writer;

@@ -1,0 +1,139 @@
+//! Captions packed by time, longest first: no padding, and a step's captions are always a prefix of the batch.
+
+use tch::{Device, Kind, Tensor};
+
+/// The token numbers with a meaning of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Special {
+    /// Begins every caption.
+    pub bos: u32,
+    /// Ends every caption.
+    pub eos: u32,
+    /// Stands for words the vocabulary lacks, where there are any.
+    pub unk: Option<u32>,
+    /// Fills; never spoken.
+    pub pad: u32,
+}
+
+impl From<crate::text::SpecialIds> for Special {
+    fn from(ids: crate::text::SpecialIds) -> Self {
+        Self { bos: ids.bos, eos: ids.eos, unk: ids.unk, pad: ids.pad }
+    }
+}
+
+/// A batch of captions: `B` of them, `P` tokens to predict in all, `T` steps.
+#[derive(Debug)]
+pub struct Captions {
+    /// The distinct tokens that go in, ascending: `[U]` i64. What depends on a token alone is computed once for all its uses.
+    pub words: Tensor,
+    /// What goes in, as places in `words`: `[P]` i64, step after step, the captions of a step in the batch's order. Begins
+    /// with BOS.
+    pub inputs: Tensor,
+    /// What should come out: `[P]` i64. Ends with EOS unless the caption was cut.
+    pub targets: Tensor,
+    /// Which caption each token belongs to: `[P]` i64.
+    pub owner: Tensor,
+    /// Which image of the batch each caption describes: `[B]` i64.
+    pub image: Tensor,
+    /// How many captions are still being spoken at each step: `T` numbers, none larger than the one before.
+    pub active: Vec<i64>,
+}
+
+impl Captions {
+    /// Packs captions given as (index of the image in the batch, tokens); at most `limit` tokens are predicted of each.
+    ///
+    /// Captions of one length keep their order, longer ones come first. A caption without tokens still predicts EOS.
+    #[must_use]
+    pub fn pack(captions: &[(i64, &[u32])], special: Special, limit: usize) -> Self {
+        let length = |tokens: &[u32]| (tokens.len() + 1).min(limit.max(1));
+        let mut sorted: Vec<&(i64, &[u32])> = captions.iter().collect();
+        sorted.sort_by_key(|caption| std::cmp::Reverse(length(caption.1)));
+        let steps = sorted.first().map_or(0, |caption| length(caption.1));
+        let mut active = Vec::with_capacity(steps);
+        let (mut inputs, mut targets, mut owner) = (vec![], vec![], vec![]);
+        for step in 0..steps {
+            let spoken = sorted.partition_point(|caption| length(caption.1) > step);
+            active.push(spoken as i64);
+            for (index, (_, tokens)) in sorted[..spoken].iter().enumerate() {
+                let before = step.checked_sub(1).map_or(special.bos, |at| tokens[at]);
+                inputs.push(i64::from(before));
+                targets.push(i64::from(tokens.get(step).copied().unwrap_or(special.eos)));
+                owner.push(index as i64);
+            }
+        }
+        let mut words = inputs.clone();
+        words.sort_unstable();
+        words.dedup();
+        for input in &mut inputs {
+            *input = words.partition_point(|word| word < input) as i64;
+        }
+        let image: Vec<i64> = sorted.iter().map(|caption| caption.0).collect();
+        Self {
+            words: Tensor::from_slice(&words),
+            inputs: Tensor::from_slice(&inputs),
+            targets: Tensor::from_slice(&targets),
+            owner: Tensor::from_slice(&owner),
+            image: Tensor::from_slice(&image),
+            active,
+        }
+    }
+
+    /// Captions in the batch.
+    #[must_use]
+    pub fn count(&self) -> i64 {
+        self.image.size()[0]
+    }
+
+    /// Tokens to predict.
+    #[must_use]
+    pub fn tokens(&self) -> i64 {
+        self.active.iter().sum()
+    }
+
+    /// The same captions on `device`.
+    #[must_use]
+    pub fn to_device(&self, device: Device) -> Self {
+        let there = |tensor: &Tensor| tensor.to_device_(device, Kind::Int64, true, false);
+        Self {
+            words: there(&self.words),
+            inputs: there(&self.inputs),
+            targets: there(&self.targets),
+            owner: there(&self.owner),
+            image: there(&self.image),
+            active: self.active.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPECIAL: Special = Special { bos: 1, eos: 2, unk: Some(3), pad: 0 };
+
+    fn numbers(tensor: &Tensor) -> Vec<i64> {
+        Vec::try_from(tensor).unwrap()
+    }
+
+    #[test]
+    fn packs_longest_first_and_step_by_step() {
+        let captions: [(i64, &[u32]); 3] = [(0, &[10]), (1, &[20, 21, 22]), (0, &[30, 31])];
+        let packed = Captions::pack(&captions, SPECIAL, 40);
+        assert_eq!(packed.active, [3, 3, 2, 1]);
+        assert_eq!(numbers(&packed.image), [1, 0, 0]);
+        assert_eq!(numbers(&packed.words), [1, 10, 20, 21, 22, 30, 31]);
+        let inputs = packed.words.index_select(0, &packed.inputs);
+        assert_eq!(numbers(&inputs), [1, 1, 1, 20, 30, 10, 21, 31, 22]);
+        assert_eq!(numbers(&packed.targets), [20, 30, 10, 21, 31, 2, 22, 2, 2]);
+        assert_eq!(numbers(&packed.owner), [0, 1, 2, 0, 1, 2, 0, 1, 0]);
+        assert_eq!((packed.count(), packed.tokens()), (3, 9));
+    }
+
+    #[test]
+    fn a_cut_caption_does_not_learn_to_end() {
+        let captions: [(i64, &[u32]); 2] = [(0, &[10, 11, 12]), (0, &[])];
+        let packed = Captions::pack(&captions, SPECIAL, 2);
+        assert_eq!(packed.active, [2, 1]);
+        assert_eq!(numbers(&packed.targets), [10, 2, 11]);
+    }
+}

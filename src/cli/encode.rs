@@ -1,0 +1,62 @@
+//! `export`, `inspect` and `encode`: stage one's commands.
+
+use anyhow::Result;
+
+use super::{
+    args::{Encode, Export, Inspect, Shared},
+    bars::Bars,
+    tables,
+};
+use crate::{
+    encoder::{self, Device},
+    recipe::Recipe,
+    stage::encode::{EncodeOptions, encode as run},
+};
+
+pub(super) fn export(args: &Export) -> Result<()> {
+    encoder::export(&args.name, &args.weights, &args.output, args.python.as_deref())?;
+    eprintln!("{} is written; `icecap inspect {0}` lists what a column can tap", args.output.display());
+    Ok(())
+}
+
+pub(super) fn inspect(args: &Inspect, shared: &Shared) -> Result<()> {
+    encoder::init_runtime(shared.onnxruntime.as_deref())?;
+    let size = args.size.as_ref().map(|size| [size[0] as usize, size[1] as usize]);
+    let mut tensors = encoder::inspect_at(&args.model, size)?;
+    let all = tensors.len();
+    if !args.all {
+        tensors = tables::last_of_each_shape(tensors);
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&tensors)?);
+        return Ok(());
+    }
+    print!("{}", tables::tensors(&tensors));
+    if tensors.len() < all {
+        eprintln!("{} of {all} tensors: the last of each shape; --all lists every one", tensors.len());
+    }
+    Ok(())
+}
+
+pub(super) fn encode(args: &Encode, shared: &Shared) -> Result<()> {
+    let recipe = Recipe::load(&args.recipe.recipe, &args.recipe.sets)?;
+    let options = EncodeOptions {
+        cache: args.cache.clone(),
+        data: args.recipe.data.clone(),
+        device: args.device.parse::<Device>()?,
+        threads: args.threads,
+        overwrite: args.overwrite,
+        retry_missing: args.retry_missing,
+        max_missing: args.max_missing,
+        onnxruntime: shared.onnxruntime.clone(),
+        python: None,
+    };
+    let report = run(&recipe, &options, &Bars::new())?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(());
+    }
+    eprintln!("{}", tables::encoded_line(&report));
+    print!("{}", tables::encoded(&report));
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! The command line: arguments in, one call into `stage`, tables and bars out.
+//!
+//! The only module that draws, prints or exits. Data goes to stdout; bars, warnings and errors go to stderr.
+
+mod args;
+mod bars;
+mod cache;
+mod encode;
+mod error;
+mod tables;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Command, Options};
+
+/// Parses the command line, runs the command, and says how it went: 0 done, 1 failed, 2 usage.
+#[must_use]
+pub fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint!("{}", error::render(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> anyhow::Result<()> {
+    let shared = options.shared;
+    match options.command {
+        Command::Demo(args) => train::demo(&args, &shared),
+        Command::Export(args) => encode::export(&args),
+        Command::Inspect(args) => encode::inspect(&args, &shared),
+        Command::Encode(args) => encode::encode(&args, &shared),
+        Command::Cache(args) => cache::run(args),
+        Command::Train(args) => train::train(&args),
+        Command::Caption(args) => train::caption(&args, &shared),
+        Command::Evaluate(args) => train::evaluate(&args),
+    }
+}

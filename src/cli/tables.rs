@@ -1,0 +1,245 @@
+//! What the commands print: results as tables and as JSON.
+
+use std::collections::HashSet;
+
+use anyhow::Result;
+use icecap_cache::{Cache, ColumnState, Damage, DamagedPart, Rows, VerifyReport};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    encoder::TensorInfo,
+    report::{Table, bytes, duration, shape},
+    stage::{demo::DemoReport, encode::EncodeReport, evaluate::Evaluation, train::TrainReport},
+};
+
+/// Of the tensors of one shape, the last in a row of such: what a person would tap.
+pub(super) fn last_of_each_shape(tensors: Vec<TensorInfo>) -> Vec<TensorInfo> {
+    let mut seen = HashSet::new();
+    let mut kept: Vec<TensorInfo> =
+        tensors.into_iter().rev().filter(|tensor| seen.insert(tensor.shape.clone())).collect();
+    kept.reverse();
+    kept
+}
+
+pub(super) fn tensors(tensors: &[TensorInfo]) -> Table {
+    let mut table = Table::new(&["tensor", "operator", "shape", "GMACs so far", "bytes a row (f16)"]);
+    for tensor in tensors {
+        table.row(vec![
+            tensor.name.clone(),
+            tensor.operator.clone(),
+            shape(&tensor.shape),
+            format!("{:.3}", tensor.multiply_adds as f64 / 1e9),
+            bytes(tensor.bytes_a_row_f16),
+        ]);
+    }
+    table
+}
+
+pub(super) fn encoded_line(report: &EncodeReport) -> String {
+    if report.encoded == 0 {
+        return format!("all {} rows were encoded before", report.rows);
+    }
+    format!(
+        "{} images in {}: {:.0} images/s, bound by {}",
+        report.encoded,
+        duration(report.seconds),
+        report.images_per_second,
+        report.bottleneck
+    )
+}
+
+pub(super) fn encoded(report: &EncodeReport) -> Table {
+    let mut table = Table::new(&["column", "shape", "dtype", "rows", "missing", "bytes"]);
+    for column in &report.columns {
+        table.row(vec![
+            column.name.clone(),
+            shape(&column.shape),
+            column.dtype.clone(),
+            report.rows.to_string(),
+            reasons(column.missing.iter().map(|(reason, count)| (reason.as_str(), *count))),
+            bytes(column.bytes),
+        ]);
+    }
+    table
+}
+
+fn reasons<'a>(counts: impl Iterator<Item = (&'a str, u32)>) -> String {
+    let parts: Vec<String> = counts.map(|(reason, count)| format!("{count} {reason}")).collect();
+    if parts.is_empty() { "0".to_owned() } else { parts.join(", ") }
+}
+
+/// A column of `icecap cache list`.
+#[derive(Debug, Serialize)]
+pub(super) struct ListedColumn {
+    pub name: String,
+    pub key: String,
+    pub finished: bool,
+    pub state: String,
+    pub shape: Vec<usize>,
+    pub dtype: String,
+    pub missing: String,
+    pub bytes: u64,
+}
+
+pub(super) fn columns(cache: &Cache) -> Result<Vec<ListedColumn>> {
+    let listed = cache.columns()?.into_iter().map(|info| {
+        let (plan, finished, state, missing) = match &info.state {
+            ColumnState::Finished(manifest) => {
+                let by_reason = manifest.missing.by_reason.iter().map(|(reason, count)| (reason.as_str(), *count));
+                (Some(&manifest.column), true, "finished".to_owned(), reasons(by_reason))
+            }
+            ColumnState::Unfinished(unfinished) => {
+                let state = format!("{} of {} rows", unfinished.rows_done, unfinished.column.rows);
+                (Some(&unfinished.column), false, state, String::new())
+            }
+            ColumnState::Extending(manifest, unfinished) => {
+                let state = format!("finished; {} of {} rows anew", unfinished.rows_done, unfinished.column.rows);
+                (Some(&manifest.column), true, state, String::new())
+            }
+            ColumnState::Damaged(error) => (None, false, format!("damaged: {error}"), String::new()),
+        };
+        ListedColumn {
+            name: info.name.clone(),
+            key: plan.map_or_else(String::new, |plan| plan.key_digest.chars().take(8).collect()),
+            finished,
+            state,
+            shape: plan.map(|plan| plan.row_shape().to_vec()).unwrap_or_default(),
+            dtype: plan.map_or_else(String::new, |plan| plan.dtype().to_string()),
+            missing,
+            bytes: info.bytes,
+        }
+    });
+    Ok(listed.collect())
+}
+
+pub(super) fn column_table(columns: &[ListedColumn]) -> Table {
+    let mut table = Table::new(&["column", "key", "shape", "dtype", "state", "missing", "bytes"]);
+    for column in columns {
+        table.row(vec![
+            column.name.clone(),
+            column.key.clone(),
+            shape(&column.shape),
+            column.dtype.clone(),
+            column.state.clone(),
+            column.missing.clone(),
+            bytes(column.bytes),
+        ]);
+    }
+    table
+}
+
+pub(super) fn splits(rows: &Rows) -> String {
+    let parts: Vec<String> = rows
+        .split_names()
+        .iter()
+        .map(|split| (split, rows.split_rows(split).len()))
+        .filter(|(_, count)| *count > 0)
+        .map(|(split, count)| format!("{count} {}", if split.is_empty() { "in no split" } else { split }))
+        .collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+}
+
+pub(super) fn scores(evaluation: &Evaluation) -> Table {
+    let scores = &evaluation.scores;
+    let mut table = Table::new(&["images", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"]);
+    let percent = |value: f64| format!("{:.2}", 100.0 * value);
+    let mut row = vec![scores.images.to_string()];
+    row.extend(scores.bleu.iter().map(|bleu| percent(*bleu)));
+    row.extend([percent(scores.rouge_l), percent(scores.cider)]);
+    table.row(row);
+    table
+}
+
+pub(super) fn scores_json(evaluation: &Evaluation) -> Value {
+    let scores = &evaluation.scores;
+    json!({
+        "images": scores.images,
+        "missing": evaluation.missing,
+        "bleu": scores.bleu,
+        "rouge_l": scores.rouge_l,
+        "cider": scores.cider,
+    })
+}
+
+pub(super) fn trained_line(report: &TrainReport) -> String {
+    let best = match (report.best_cider, report.best_step) {
+        (Some(cider), Some(step)) => format!(", best CIDEr {cider:.2} at step {step}"),
+        _ => String::new(),
+    };
+    let early = if report.stopped_early { " (stopped early: the score no longer rose)" } else { "" };
+    format!(
+        "{} steps in {}{early}: {:.0} tokens/s, {:.1}% of it waiting for data{best}",
+        report.steps,
+        duration(report.seconds),
+        report.tokens_per_second,
+        100.0 * report.waited
+    )
+}
+
+pub(super) fn verified(reports: &[(String, VerifyReport)]) -> String {
+    let mut shown = String::new();
+    for (name, report) in reports {
+        if report.is_sound() {
+            shown += &format!("{name}: sound, {} in {} shards\n", bytes(report.bytes), report.shards);
+            continue;
+        }
+        shown += &format!("{name}: DAMAGED\n");
+        report.damage.iter().for_each(|damage| shown += &format!("  {}\n", damage_line(damage)));
+    }
+    shown
+}
+
+fn damage_line(damage: &Damage) -> String {
+    let part = match &damage.part {
+        DamagedPart::Rows(rows) => format!("among rows {} to {}", rows.start, rows.end.saturating_sub(1)),
+        DamagedPart::Header => "its header".to_owned(),
+        DamagedPart::MissingList => "the list of missing rows".to_owned(),
+        DamagedPart::File(error) => error.to_string(),
+    };
+    format!("`{}`: {part}", damage.file)
+}
+
+pub(super) fn verified_json(reports: &[(String, VerifyReport)]) -> Value {
+    let one = |(name, report): &(String, VerifyReport)| {
+        json!({
+            "column": name,
+            "sound": report.is_sound(),
+            "bytes": report.bytes,
+            "damages": report.damage.iter().map(damage_line).collect::<Vec<_>>(),
+        })
+    };
+    reports.iter().map(one).collect()
+}
+
+pub(super) fn demo(report: &DemoReport) -> String {
+    let mut shown = String::from("\nPictures that no decoder was trained on:\n");
+    for picture in &report.shown {
+        shown += &format!("\n  {}\n", picture.path.display());
+        shown += &format!("    {:<16} {}\n", "truth", picture.truth);
+        for (trial, caption) in report.trials.iter().zip(&picture.captions) {
+            shown += &format!("    {:<16} {caption}\n", trial.name);
+        }
+    }
+    let titles = ["decoder", "column", "shape", "parameters", "tokens/s", "BLEU-4", "CIDEr", "colours", "shapes"];
+    let mut table = Table::new(&titles);
+    for trial in &report.trials {
+        table.row(vec![
+            trial.name.to_owned(),
+            trial.column.clone(),
+            shape(&trial.shape),
+            format!("{:.1} M", trial.training.parameters as f64 / 1e6),
+            format!("{:.0}", trial.training.tokens_per_second),
+            format!("{:.1}", 100.0 * trial.bleu4),
+            format!("{:.1}", 100.0 * trial.cider),
+            format!("{:.0}% right", 100.0 * trial.judgement.colours.share()),
+            format!("{:.0}% right", 100.0 * trial.judgement.shapes.share()),
+        ]);
+    }
+    shown += &format!("\nOn all {} pictures of the test split:\n\n{table}", report.tested);
+    shown += &format!("\nThe cache is {}: try `icecap cache list {0}`.\n", report.cache.display());
+    if let Some(trial) = report.trials.last() {
+        shown += &format!("Caption any picture: `icecap caption {} PICTURE`.\n", trial.run.display());
+    }
+    shown
+}

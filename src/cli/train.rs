@@ -1,0 +1,89 @@
+//! `train`, `caption`, `evaluate` and `demo`: stage two's commands, and the one that does everything.
+
+use anyhow::Result;
+
+use super::{
+    args::{Caption, Demo, Evaluate, Shared, Train},
+    bars::Bars,
+    tables,
+};
+use crate::{
+    recipe::Recipe,
+    stage::{
+        caption::{CaptionOptions, caption as run_caption},
+        demo::{DemoOptions, demo as run_demo},
+        evaluate::{EvaluateOptions, evaluate_results, evaluate_run, write_results},
+        run::Run,
+        train::{TrainOptions, train as run_train},
+    },
+};
+
+pub(super) fn train(args: &Train) -> Result<()> {
+    let recipe = Recipe::load(&args.recipe.recipe, &args.recipe.sets)?;
+    let options = TrainOptions {
+        cache: args.cache.clone(),
+        run: args.run.clone(),
+        data: args.recipe.data.clone(),
+        device: args.device.clone(),
+        resume: args.resume,
+    };
+    let report = run_train(&recipe, &args.recipe.recipe.display().to_string(), &options, &Bars::new())?;
+    eprintln!("{}", tables::trained_line(&report));
+    eprintln!("score it with `icecap evaluate {}`", args.run.display());
+    Ok(())
+}
+
+pub(super) fn caption(args: &Caption, shared: &Shared) -> Result<()> {
+    let run = Run::open(&args.run)?;
+    let options = CaptionOptions {
+        beam: args.search.beam,
+        device: args.search.device.clone(),
+        model: args.model.clone(),
+        onnxruntime: shared.onnxruntime.clone(),
+    };
+    let captions = run_caption(&run, &args.images, &options, &Bars::new())?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&captions)?);
+        return Ok(());
+    }
+    for captioned in &captions {
+        println!("{}\t{}", captioned.image.display(), captioned.caption);
+    }
+    Ok(())
+}
+
+pub(super) fn evaluate(args: &Evaluate) -> Result<()> {
+    let evaluation = if args.subject.is_dir() {
+        let run = Run::open(&args.subject)?;
+        let options = EvaluateOptions {
+            split: args.split.clone(),
+            cache: args.cache.clone(),
+            beam: args.search.beam,
+            device: args.search.device.clone(),
+        };
+        evaluate_run(&run, &options, &Bars::new())?
+    } else {
+        evaluate_results(&args.subject, args.annotations.as_deref())?
+    };
+    if let Some(output) = &args.output {
+        write_results(output, &evaluation.results)?;
+        eprintln!("{} captions are in {}", evaluation.results.len(), output.display());
+    }
+    if evaluation.missing > 0 {
+        eprintln!("{} images have no embedding: their captions were made from nothing", evaluation.missing);
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&tables::scores_json(&evaluation))?);
+        return Ok(());
+    }
+    print!("{}", tables::scores(&evaluation));
+    Ok(())
+}
+
+pub(super) fn demo(args: &Demo, shared: &Shared) -> Result<()> {
+    let options =
+        DemoOptions { out: args.out.clone(), onnxruntime: shared.onnxruntime.clone(), python: args.python.clone() };
+    let report = run_demo(&options, &Bars::new())?;
+    print!("{}", tables::demo(&report));
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Which images there are, where each is, which split it is in and what its captions say.
+//!
+//! It must not know pixels, tensors or caches: a [`Dataset`] is a list of items in a stable order, and [`Source::read`] hands
+//! out a file's bytes unopened. Paths in a spec are relative to the data folder.
+//!
+//! Decision: an image that a caption file or a split list names and that is not on disk stays an item. It becomes a missing
+//! row with its reason, so that a data set never shrinks silently; a note lists such images as well.
+
+mod coco;
+mod disk;
+mod error;
+mod flickr;
+mod folder;
+mod karpathy;
+mod notes;
+pub mod shapes;
+mod split;
+mod table;
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use coco::{Coco, CocoPart};
+pub use error::DatasetError;
+pub use flickr::Flickr;
+pub use folder::Folder;
+pub use karpathy::{Karpathy, Restval};
+pub use shapes::Shapes;
+pub use split::{Holdout, TEST, TRAIN, VAL, normalise as normalise_split};
+
+/// `[dataset]` of a recipe: one variant a format, told by the key `format`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "format", rename_all = "kebab-case")]
+pub enum DatasetSpec {
+    /// Flickr8k or Flickr30k: token file with split lists, or Kaggle's CSV.
+    #[serde(alias = "flickr30k")]
+    Flickr8k(Flickr),
+    /// COCO's `captions_*.json`, one for each split.
+    Coco(Coco),
+    /// Karpathy's JSON, for COCO and both Flickrs.
+    Karpathy(Karpathy),
+    /// A folder of images, with or without captions beside them.
+    Folder(Folder),
+    /// Scenes that icecap draws itself.
+    Shapes(Shapes),
+}
+
+/// The items of a data set, each image once, in an order that depends on nothing but its files' contents.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// For messages and reports.
+    pub name: String,
+    /// The images.
+    pub items: Vec<Item>,
+    /// What the user should know: images named but not there, images left out.
+    pub notes: Vec<String>,
+}
+
+/// One image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// Unique in the data set, and the same in every run: COCO's image id where there is one, else the file's name.
+    pub id: String,
+    /// Where its bytes are.
+    pub source: Source,
+    /// `train`, `val`, `test`, or empty for none.
+    pub split: String,
+    /// As many as there are, none included.
+    pub captions: Vec<String>,
+}
+
+/// Where an image's bytes come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// A file.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// The same as the recipe has it: relative to the data folder, with `/` between the parts.
+        relative: String,
+    },
+    /// A scene, drawn when it is read.
+    Drawn(shapes::Scene),
+}
+
+impl Source {
+    /// The line that a cache's rows record: the relative path, or the scene's numbers.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::File { relative, .. } => relative.clone(),
+            Self::Drawn(scene) => scene.to_string(),
+        }
+    }
+
+    /// The encoded image: the file's bytes as they are, or the scene as PNG.
+    ///
+    /// # Errors
+    /// Whatever the file system says; a drawn scene cannot fail.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::File { path, .. } => std::fs::read(path),
+            Self::Drawn(scene) => Ok(scene.png()),
+        }
+    }
+
+    /// `name` in the folder `images`, which is relative to `data_dir`.
+    fn file(data_dir: &Path, images: &Path, name: &str) -> Self {
+        let relative: PathBuf = images.join(name).components().filter(|part| *part != Component::CurDir).collect();
+        Self::File { path: data_dir.join(&relative), relative: relative.to_string_lossy().into_owned() }
+    }
+}
+
+impl Dataset {
+    /// The items of a split, in order.
+    pub fn split<'a>(&'a self, split: &'a str) -> impl Iterator<Item = &'a Item> {
+        self.items.iter().filter(move |item| item.split == split)
+    }
+}
+
+/// Reads the data set that `spec` describes. Captions and lists are read whole; no image is opened.
+///
+/// # Errors
+/// [`DatasetError`]: a file that cannot be read, a malformed line or JSON with its place, an id that occurs twice, an
+/// unknown split, or nothing found.
+pub fn load(spec: &DatasetSpec, data_dir: &Path) -> Result<Dataset, DatasetError> {
+    let dataset = match spec {
+        DatasetSpec::Flickr8k(spec) => flickr::load(spec, data_dir),
+        DatasetSpec::Coco(spec) => coco::load(spec, data_dir),
+        DatasetSpec::Karpathy(spec) => karpathy::load(spec, data_dir),
+        DatasetSpec::Folder(spec) => folder::load(spec, data_dir),
+        DatasetSpec::Shapes(spec) => shapes::load(spec),
+    }?;
+    if dataset.items.is_empty() {
+        return Err(DatasetError::Nothing { name: dataset.name, data_dir: data_dir.to_owned() });
+    }
+    Ok(dataset)
+}
+
+#[cfg(test)]
+mod tests;

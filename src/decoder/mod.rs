@@ -1,0 +1,125 @@
+//! Decoders: from image vectors to the words of a caption.
+//!
+//! A decoder knows its parameters, how to score the captions of a batch ([`Decoder::loss`]) and how to speak one token at
+//! a time ([`Decoder::start`], [`Decoder::step`]); it does not know files of data, optimizers, or how a search picks among
+//! tokens ([`generate()`]). One decision defended: parameters are named leaves aliasing one flat buffer ([`Params`]), so that
+//! an optimizer is a few kernels however many tensors a decoder has.
+//!
+//! Shapes: `N` images, `K` vectors an image, `D` their width, `W` the width they are mapped to, `B` captions, `P` tokens
+//! of a batch, `R` rows of a search, `E` embedding, `H` hidden, `A` attention, `V` vocabulary.
+
+mod attention;
+mod attention_tape;
+mod cell;
+pub mod device;
+mod dropout;
+mod error;
+mod files;
+mod generate;
+mod gradients;
+mod lstm;
+mod lstm_tape;
+mod mapping;
+mod params;
+#[cfg(test)]
+mod parity;
+mod search;
+mod seen;
+mod spec;
+mod standard;
+mod state;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use tch::Tensor;
+
+pub use crate::batch::{Captions, Prefix, Special};
+pub use attention::AttentionLstm;
+pub use error::DecoderError;
+pub use files::{read_tensors, write_tensors};
+pub use generate::{DecodeSpec, Generated, Method, generate};
+pub use lstm::Lstm;
+pub use mapping::ColumnInput;
+pub use params::{Handle, Init, Params, ParamsBuilder};
+pub use spec::{Activation, AttentionLstmSpec, DecoderSpec, LstmSpec};
+pub use standard::{Scale, Standardized, read_scales, write_scales};
+pub use state::State;
+
+/// How the captions of a batch are scored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scoring {
+    /// The seed of the masks, where dropout is on.
+    pub dropout: Option<u64>,
+    /// The share of a target's probability that is spread over the vocabulary.
+    pub label_smoothing: f64,
+}
+
+/// What training and decoding need of a decoder, and no more.
+pub trait Decoder {
+    /// Its parameters.
+    fn params(&self) -> &Params;
+
+    /// Its parameters, to be changed by an optimizer.
+    fn params_mut(&mut self) -> &mut Params;
+
+    /// The columns it looks at, in the order in which a prefix must hold them.
+    fn inputs(&self) -> &[ColumnInput];
+
+    /// Tokens of its vocabulary, `V`.
+    fn vocab(&self) -> usize;
+
+    /// The mean loss over the batch's tokens, penalties included: a scalar that can be differentiated.
+    fn loss(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> Tensor;
+
+    /// The loss and its gradient for every parameter, in the order of [`Params::leaves`].
+    ///
+    /// By torch's own differentiation; a decoder that knows a cheaper way overrides it.
+    fn gradients(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> (Tensor, Vec<Tensor>) {
+        let loss = self.loss(prefix, captions, scoring);
+        let gradients = Tensor::run_backward(&[&loss], self.params().leaves(), false, false);
+        (loss.detach(), gradients)
+    }
+
+    /// What is known before the first token: one row an image.
+    fn start(&self, prefix: &Prefix) -> State;
+
+    /// Feeds one token a row (`[R]` i64); gives the logits `[R, V]` of the next ones and the state after them.
+    fn step(&self, state: &State, tokens: &Tensor) -> (Tensor, State);
+}
+
+/// A new decoder with seeded first weights, on `device`.
+///
+/// `vocab` is the size of the vocabulary; `inputs` say which columns come in, in the order in which [`Prefix`] holds them.
+///
+/// # Errors
+/// When the numbers of the spec do not fit together.
+pub fn build(
+    spec: &DecoderSpec,
+    inputs: &[ColumnInput],
+    vocab: usize,
+    seed: u64,
+    device: tch::Device,
+) -> Result<Box<dyn Decoder>, DecoderError> {
+    spec.check(inputs, vocab)?;
+    Ok(match spec {
+        DecoderSpec::Lstm(spec) => Box::new(Lstm::new(spec, inputs, vocab as i64, seed, device)),
+        DecoderSpec::AttentionLstm(spec) => Box::new(AttentionLstm::new(spec, inputs, vocab as i64, seed, device)),
+    })
+}
+
+/// The decoder whose weights are in `folder/model.safetensors`.
+///
+/// # Errors
+/// When the file cannot be read, or its tensors are not exactly those of the spec.
+pub fn load(
+    folder: &std::path::Path,
+    spec: &DecoderSpec,
+    inputs: &[ColumnInput],
+    vocab: usize,
+    device: tch::Device,
+) -> Result<Box<dyn Decoder>, DecoderError> {
+    let mut decoder = build(spec, inputs, vocab, 0, device)?;
+    decoder.params_mut().load(&folder.join("model.safetensors"))?;
+    Ok(decoder)
+}

@@ -1,0 +1,198 @@
+//! What a recipe's `[decoder]` may say.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::{ColumnInput, DecoderError};
+
+/// A decoder, as a recipe names it: `kind = "lstm"` or `kind = "attention-lstm"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum DecoderSpec {
+    /// The image is the LSTM's first input (Vinyals et al. 2015, Show and Tell).
+    Lstm(LstmSpec),
+    /// Soft attention over the image's vectors at each word (Xu et al. 2015, Show, Attend and Tell).
+    AttentionLstm(AttentionLstmSpec),
+}
+
+/// What is done to the mapped image vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// Nothing: the mapping is linear.
+    None,
+    /// max(x, 0)
+    #[default]
+    Relu,
+    /// tanh(x)
+    Tanh,
+}
+
+impl Activation {
+    pub(super) fn apply(self, values: Tensor) -> Tensor {
+        match self {
+            Self::None => values,
+            Self::Relu => values.relu(),
+            Self::Tanh => values.tanh(),
+        }
+    }
+}
+
+/// Sizes of an `lstm` decoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LstmSpec {
+    /// Width of the word vectors, and of the image vector that comes first.
+    pub embedding: i64,
+    /// Width of the LSTM's state.
+    pub hidden: i64,
+    /// LSTMs on top of each other.
+    pub layers: i64,
+    /// After the mapping of the image vectors.
+    pub activation: Activation,
+    /// On the mapped image vectors, the word vectors, between layers and before the vocabulary.
+    pub dropout: f64,
+    /// The vocabulary's output weights are its embedding (`embedding` = `hidden`).
+    pub tied: bool,
+}
+
+impl Default for LstmSpec {
+    fn default() -> Self {
+        Self { embedding: 512, hidden: 512, layers: 1, activation: Activation::None, dropout: 0.5, tied: false }
+    }
+}
+
+/// Sizes of an `attention-lstm` decoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AttentionLstmSpec {
+    /// Width to which the vectors of every column are mapped.
+    pub width: i64,
+    /// Width of the word vectors.
+    pub embedding: i64,
+    /// Width of the LSTM's state.
+    pub hidden: i64,
+    /// Width of the space in which vectors and state are compared.
+    pub attention: i64,
+    /// After the mapping of the image vectors.
+    pub activation: Activation,
+    /// On the mapped image vectors, the word vectors and before the vocabulary.
+    pub dropout: f64,
+    /// Weight of the penalty mean((1 - sum of an image vector's attention over the caption)^2).
+    pub doubly_stochastic: f64,
+    /// The vocabulary's output weights are its embedding (`embedding` = `hidden`).
+    pub tied: bool,
+}
+
+impl Default for AttentionLstmSpec {
+    fn default() -> Self {
+        Self {
+            width: 512,
+            embedding: 512,
+            hidden: 512,
+            attention: 512,
+            activation: Activation::Relu,
+            dropout: 0.5,
+            doubly_stochastic: 1.0,
+            tied: false,
+        }
+    }
+}
+
+impl DecoderSpec {
+    /// Whether the numbers fit together, and with the columns and the vocabulary.
+    pub(super) fn check(&self, inputs: &[ColumnInput], vocab: usize) -> Result<(), DecoderError> {
+        if inputs.is_empty() {
+            return Err(DecoderError::NoColumn);
+        }
+        if vocab < 4 {
+            return Err(DecoderError::Vocabulary(vocab));
+        }
+        match self {
+            Self::Lstm(spec) => {
+                positive(&[("embedding", spec.embedding), ("hidden", spec.hidden), ("layers", spec.layers)])?;
+                tied(spec.tied, spec.embedding, spec.hidden)?;
+                dropout(spec.dropout)
+            }
+            Self::AttentionLstm(spec) => {
+                positive(&[
+                    ("width", spec.width),
+                    ("embedding", spec.embedding),
+                    ("hidden", spec.hidden),
+                    ("attention", spec.attention),
+                ])?;
+                tied(spec.tied, spec.embedding, spec.hidden)?;
+                let penalty = spec.doubly_stochastic;
+                let fits = penalty.is_finite() && penalty >= 0.0;
+                require(fits, "doubly_stochastic", &penalty, || "at least 0".into())?;
+                dropout(spec.dropout)
+            }
+        }
+    }
+}
+
+fn require(
+    holds: bool,
+    field: &'static str,
+    value: &impl ToString,
+    must: impl FnOnce() -> String,
+) -> Result<(), DecoderError> {
+    if holds { Ok(()) } else { Err(DecoderError::Spec { field, value: value.to_string(), must: must() }) }
+}
+
+fn positive(fields: &[(&'static str, i64)]) -> Result<(), DecoderError> {
+    fields
+        .iter()
+        .try_for_each(|&(field, value)| require((1..=65_536).contains(&value), field, &value, || "1 to 65536".into()))
+}
+
+fn dropout(value: f64) -> Result<(), DecoderError> {
+    require((0.0..1.0).contains(&value), "dropout", &value, || "at least 0 and below 1".into())
+}
+
+fn tied(tied: bool, embedding: i64, hidden: i64) -> Result<(), DecoderError> {
+    let must = || format!("false, or `embedding` (`{embedding}`) and `hidden` (`{hidden}`) must be equal");
+    require(!tied || embedding == hidden, "tied", &tied, must)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<DecoderSpec, String> {
+        toml::from_str(text).map_err(|error| error.message().to_owned())
+    }
+
+    #[test]
+    fn recipes_say_only_what_they_change() {
+        let spec = parse("kind = 'attention-lstm'\nhidden = 256\nactivation = 'none'").unwrap();
+        let expected = AttentionLstmSpec { hidden: 256, activation: Activation::None, ..AttentionLstmSpec::default() };
+        assert_eq!(spec, DecoderSpec::AttentionLstm(expected));
+        assert_eq!(parse("kind = 'lstm'").unwrap(), DecoderSpec::Lstm(LstmSpec::default()));
+        assert!(parse("kind = 'lstm'\nattention = 3").unwrap_err().contains("attention"));
+        assert!(parse("kind = 'rnn'").is_err());
+    }
+
+    #[test]
+    fn a_spec_survives_writing() {
+        let spec = DecoderSpec::AttentionLstm(AttentionLstmSpec { dropout: 0.25, ..Default::default() });
+        assert_eq!(parse(&toml::to_string(&spec).unwrap()).unwrap(), spec);
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_are_named() {
+        let inputs = [ColumnInput { name: "grid".into(), vectors: 4, width: 8 }];
+        let field = |text: &str| match parse(text).unwrap().check(&inputs, 10) {
+            Err(DecoderError::Spec { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(field("kind = 'lstm'\nhidden = 0"), "hidden");
+        assert_eq!(field("kind = 'lstm'\nlayers = -1"), "layers");
+        assert_eq!(field("kind = 'lstm'\ndropout = 1.0"), "dropout");
+        assert_eq!(field("kind = 'attention-lstm'\ndoubly_stochastic = -1.0"), "doubly_stochastic");
+        assert_eq!(field("kind = 'attention-lstm'\ntied = true\nhidden = 64"), "tied");
+        let spec = parse("kind = 'lstm'").unwrap();
+        assert!(matches!(spec.check(&[], 10), Err(DecoderError::NoColumn)));
+        assert!(matches!(spec.check(&inputs, 2), Err(DecoderError::Vocabulary(2))));
+    }
+}

@@ -1,0 +1,75 @@
+//! Both ends of a decoder: word vectors in, the vocabulary's logits and their loss out.
+
+use tch::{Reduction, Tensor};
+
+use super::{Handle, Init, Params, ParamsBuilder, Scoring, dropout::Dropout};
+
+/// The embedding and the output layer.
+#[derive(Debug)]
+pub(super) struct Words {
+    /// `embedding.weight [V, E]`
+    embedding: Handle,
+    /// `output.weight [V, H]`; none where the embedding takes its place.
+    weight: Option<Handle>,
+    /// `output.bias [V]`
+    bias: Handle,
+    dropout: f64,
+    pub vocab: i64,
+}
+
+impl Words {
+    pub fn declare(
+        builder: &mut ParamsBuilder,
+        vocab: i64,
+        embedding: i64,
+        hidden: i64,
+        dropout: f64,
+        tied: bool,
+    ) -> Self {
+        let words = builder.add("embedding.weight", &[vocab, embedding], Init::Uniform(0.1));
+        let weight = (!tied).then(|| builder.add("output.weight", &[vocab, hidden], Init::Uniform(0.1)));
+        let bias = builder.add("output.bias", &[vocab], Init::Constant(0.0));
+        Self { embedding: words, weight, bias, dropout, vocab }
+    }
+
+    /// What [`Words::embed`] reads.
+    pub fn embedding(&self) -> Handle {
+        self.embedding
+    }
+
+    /// What [`Words::logits`] reads.
+    pub fn output(&self) -> [Handle; 2] {
+        [self.weight.unwrap_or(self.embedding), self.bias]
+    }
+
+    /// Word vectors `[n, E]` of tokens `[n]`.
+    pub fn embed(&self, params: &Params, tokens: &Tensor, dropout: &Dropout) -> Tensor {
+        let words = Tensor::embedding(params.get(self.embedding), tokens, -1, false, false);
+        dropout.apply(words, self.dropout)
+    }
+
+    /// Logits `[n, V]` of hidden states `[n, H]`.
+    pub fn logits(&self, params: &Params, hidden: &Tensor) -> Tensor {
+        let weight = params.get(self.weight.unwrap_or(self.embedding));
+        hidden.linear(weight, Some(params.get(self.bias)))
+    }
+
+    /// The mean cross entropy of targets `[P]` after hidden states `[P, H]`: logits only where there is a target.
+    pub fn loss(
+        &self,
+        params: &Params,
+        hidden: &Tensor,
+        targets: &Tensor,
+        scoring: Scoring,
+        dropout: &Dropout,
+    ) -> Tensor {
+        let hidden = dropout.apply(hidden.shallow_clone(), self.dropout);
+        self.logits(params, &hidden).cross_entropy_loss::<Tensor>(
+            targets,
+            None,
+            Reduction::Mean,
+            -100,
+            scoring.label_smoothing,
+        )
+    }
+}

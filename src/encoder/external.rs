@@ -1,0 +1,106 @@
+//! Weights kept in files beside the model.
+//!
+//! Must not know graphs. A location is data from a stranger: it is resolved through symbolic links and has to stay inside
+//! of the model's folder, and its range has to lie inside of the file.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+
+use super::EncoderError;
+use super::onnx::{StringStringEntryProto, TensorProto};
+
+/// Where a tensor's bytes are.
+pub(super) struct Reference {
+    model: PathBuf,
+    tensor: String,
+    /// Relative to the model's folder.
+    pub location: String,
+    file: PathBuf,
+    offset: u64,
+    length: Option<u64>,
+}
+
+impl Reference {
+    /// Reads a tensor's `external_data` and checks that it stays in the model's folder.
+    pub fn of(model: &Path, tensor: &TensorProto) -> Result<Self, EncoderError> {
+        let entry =
+            |key: &str| tensor.external_data.iter().find(|entry| entry.key() == key).map(StringStringEntryProto::value);
+        let location = entry("location").unwrap_or_default().to_owned();
+        let outside = || EncoderError::ExternalOutside {
+            path: model.to_path_buf(),
+            tensor: tensor.name().to_owned(),
+            location: location.clone(),
+        };
+        let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+        if location.is_empty() || !Path::new(&location).components().all(plain) {
+            return Err(outside());
+        }
+        let folder = match model.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        let folder = folder.canonicalize().map_err(EncoderError::io(&folder))?;
+        let file = folder.join(&location).canonicalize().map_err(|source| EncoderError::ExternalMissing {
+            path: model.to_path_buf(),
+            tensor: tensor.name().to_owned(),
+            location: location.clone(),
+            source,
+        })?;
+        if !file.starts_with(&folder) {
+            return Err(outside());
+        }
+        let number = |key: &str| entry(key).and_then(|value| value.parse::<u64>().ok());
+        let (offset, length) = (number("offset").unwrap_or(0), number("length"));
+        Ok(Self { model: model.to_path_buf(), tensor: tensor.name().to_owned(), location, file, offset, length })
+    }
+
+    /// Bytes this tensor is said to have, 0 where the model does not say.
+    pub fn length_hint(&self) -> u64 {
+        self.length.unwrap_or(0)
+    }
+
+    fn missing(&self, source: std::io::Error) -> EncoderError {
+        EncoderError::ExternalMissing {
+            path: self.model.clone(),
+            tensor: self.tensor.clone(),
+            location: self.location.clone(),
+            source,
+        }
+    }
+
+    /// The tensor's bytes.
+    pub fn read(&self) -> Result<Vec<u8>, EncoderError> {
+        let mut file = File::open(&self.file).map_err(|error| self.missing(error))?;
+        let bytes = file.metadata().map_err(|error| self.missing(error))?.len();
+        let end = self.offset.saturating_add(self.length.unwrap_or(bytes.saturating_sub(self.offset)));
+        if self.offset > bytes || end > bytes {
+            let (offset, location) = (self.offset, self.location.clone());
+            return Err(EncoderError::ExternalShort {
+                path: self.model.clone(),
+                tensor: self.tensor.clone(),
+                location,
+                offset,
+                end,
+                bytes,
+            });
+        }
+        let mut data = vec![0; (end - self.offset) as usize];
+        file.seek(SeekFrom::Start(self.offset)).map_err(|error| self.missing(error))?;
+        file.read_exact(&mut data).map_err(|error| self.missing(error))?;
+        Ok(data)
+    }
+
+    /// blake3 of the whole data file.
+    pub fn digest(&self) -> Result<blake3::Hash, EncoderError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut file = File::open(&self.file).map_err(|error| self.missing(error))?;
+        let mut block = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut block).map_err(|error| self.missing(error))? {
+                0 => return Ok(hasher.finalize()),
+                read => hasher.update_rayon(&block[..read]),
+            };
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What an encoder is asked to do: how pictures are normalised, what is tapped, how a tap becomes a row.
+//!
+//! Must not know ONNX or ONNX Runtime: a recipe composes these types, and a column's key is made of them. Pooling is
+//! written as a short string ("none", "global", "7x7") because that is how a recipe, a table and a key all show it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use icecap_cache::Dtype;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::EncoderError;
+
+/// Version of the graph edit. Raise it whenever the same plan would give other bytes.
+pub const REWRITE_VERSION: u32 = 1;
+
+/// How a pixel 0..=255 becomes the encoder's input: `(pixel * scale - mean[c]) / std[c]`, `c` in the order of `channels`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Normalize {
+    /// Subtracted after scaling, a channel each.
+    pub mean: [f32; 3],
+    /// Divided by last, a channel each.
+    pub std: [f32; 3],
+    /// Multiplies the pixel first; 1/255 by default.
+    pub scale: f32,
+    /// Order in which the encoder wants the channels.
+    pub channels: Channels,
+}
+
+/// Order of the colour channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Channels {
+    /// Red first, as torchvision.
+    #[default]
+    Rgb,
+    /// Blue first, as OpenCV.
+    Bgr,
+}
+
+impl Default for Normalize {
+    /// ImageNet's mean and deviation, as torchvision's encoders want them.
+    fn default() -> Self {
+        Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], scale: 1.0 / 255.0, channels: Channels::Rgb }
+    }
+}
+
+impl Normalize {
+    /// The same as one multiplication and one addition a channel: `pixel * factor[c] + offset[c]`.
+    pub fn affine(&self) -> ([f32; 3], [f32; 3]) {
+        let factor = std::array::from_fn(|c| (f64::from(self.scale) / f64::from(self.std[c])) as f32);
+        let offset = std::array::from_fn(|c| (-f64::from(self.mean[c]) / f64::from(self.std[c])) as f32);
+        (factor, offset)
+    }
+}
+
+/// How a map `[C, H, W]` becomes a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pool {
+    /// All of it: `[D]` stays, a map becomes `[H*W, C]`.
+    #[default]
+    None,
+    /// Its mean over all positions: `[C]`.
+    Global,
+    /// Adaptive average to K x K, as torch's `adaptive_avg_pool2d`: `[K*K, C]`.
+    Grid(u32),
+}
+
+impl fmt::Display for Pool {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => out.write_str("none"),
+            Self::Global => out.write_str("global"),
+            Self::Grid(k) => write!(out, "{k}x{k}"),
+        }
+    }
+}
+
+impl FromStr for Pool {
+    type Err = EncoderError;
+
+    fn from_str(text: &str) -> Result<Self, EncoderError> {
+        let grid = |text: &str| {
+            let (rows, columns) = text.split_once('x')?;
+            let k: u32 = rows.parse().ok()?;
+            (rows == columns && (1..=1024).contains(&k)).then_some(Self::Grid(k))
+        };
+        match text {
+            "none" => Ok(Self::None),
+            "global" => Ok(Self::Global),
+            other => grid(other).ok_or_else(|| EncoderError::PoolSyntax { value: text.to_owned() }),
+        }
+    }
+}
+
+impl Serialize for Pool {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pool {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| {
+            serde::de::Error::custom(format!("`{text}` is no pooling: none, global, or a grid such as 7x7"))
+        })
+    }
+}
+
+/// One column: a tensor of the encoder, pooled, normalised and cast.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Tap {
+    /// The column's name.
+    pub name: String,
+    /// The tensor in the ONNX graph.
+    pub tensor: String,
+    /// How a map becomes a row.
+    #[serde(default)]
+    pub pool: Pool,
+    /// Divide each vector by its Euclidean length.
+    #[serde(default)]
+    pub l2: bool,
+    /// The column's element type.
+    #[serde(default = "default_dtype")]
+    pub dtype: Dtype,
+}
+
+fn default_dtype() -> Dtype {
+    Dtype::F16
+}
+
+/// Everything the graph edit needs: the picture, the batch and the taps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EncoderPlan {
+    /// How pixels become the encoder's input.
+    pub normalize: Normalize,
+    /// Height of the pictures, in pixels.
+    pub height: usize,
+    /// Width of the pictures, in pixels.
+    pub width: usize,
+    /// Images a run; every run has exactly so many.
+    pub batch: usize,
+    /// The columns, in the order of the outputs.
+    pub taps: Vec<Tap>,
+}
+
+impl EncoderPlan {
+    /// Refuses numbers that make no sense and columns of one name.
+    pub(super) fn check(&self) -> Result<(), EncoderError> {
+        let size = format!("{}x{}", self.height, self.width);
+        if self.height == 0 || self.width == 0 || self.height.max(self.width) > 1 << 14 {
+            return Err(EncoderError::Plan {
+                field: "the picture's size",
+                value: size,
+                wanted: "1 to 16384 pixels a side",
+            });
+        }
+        if self.batch == 0 || self.batch > 1 << 16 {
+            return Err(EncoderError::Plan {
+                field: "batch",
+                value: self.batch.to_string(),
+                wanted: "1 to 65536 images",
+            });
+        }
+        if self.taps.is_empty() {
+            return Err(EncoderError::Plan {
+                field: "the list of columns",
+                value: String::new(),
+                wanted: "tap one tensor at least",
+            });
+        }
+        let ok = |value: f32| value.is_finite();
+        let n = &self.normalize;
+        if !(n.mean.iter().all(|&m| ok(m)) && n.std.iter().all(|&s| ok(s) && s != 0.0) && ok(n.scale)) {
+            return Err(EncoderError::Plan {
+                field: "normalize",
+                value: format!("{n:?}"),
+                wanted: "finite numbers, no zero in std",
+            });
+        }
+        for (index, tap) in self.taps.iter().enumerate() {
+            if self.taps[..index].iter().any(|other| other.name == tap.name) {
+                return Err(EncoderError::DuplicateColumn { column: tap.name.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of one batch of pictures, `[batch, H, W, 3]`.
+    pub fn images_bytes(&self) -> usize {
+        self.batch * self.height * self.width * 3
+    }
+}
+
+/// Everything of the encoder that decides a column's bytes, in order: for the column's key.
+///
+/// Left out on purpose: the column's name, the batch, and who computes (execution provider, kernels). A row does not depend
+/// on the first two (tests keep it), and the third moves its last bits alone and belongs to a column's provenance.
+pub fn key_fields(model_digest: &str, plan: &EncoderPlan, tap: &Tap) -> Vec<(String, Value)> {
+    let n = &plan.normalize;
+    let field = |name: &str, value: Value| (format!("encoder.{name}"), value);
+    let decimals = |values: &[f32]| Value::from_iter(values.iter().map(|&value| shortest(value)));
+    vec![
+        field("model", json!(model_digest)),
+        field("tensor", json!(tap.tensor)),
+        field("pool", json!(tap.pool)),
+        field("l2", json!(tap.l2)),
+        field("dtype", json!(tap.dtype)),
+        field("height", json!(plan.height)),
+        field("width", json!(plan.width)),
+        field("mean", decimals(&n.mean)),
+        field("std", decimals(&n.std)),
+        field("scale", shortest(n.scale)),
+        field("channels", json!(n.channels)),
+        field("rewrite", json!(REWRITE_VERSION)),
+    ]
+}
+
+/// The shortest decimal that means this `f32`: 0.485, and not the 0.48500001430511475 that an `f64` would make of it.
+fn shortest(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(Value::Null, |value| json!(value))
+}
+
+/// Where the encoder runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The NVIDIA device of this number.
+    Cuda(u32),
+}
+
+impl FromStr for Device {
+    type Err = EncoderError;
+
+    fn from_str(text: &str) -> Result<Self, EncoderError> {
+        let number = |text: &str| text.strip_prefix("cuda:")?.parse().ok().map(Self::Cuda);
+        match text {
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            other => number(other).ok_or_else(|| EncoderError::DeviceSyntax { value: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => out.write_str("cpu"),
+            Self::Cuda(number) => write!(out, "cuda:{number}"),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The program `icecap`: parse, run, render the error, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    icecap::cli::main()
+}

@@ -1,0 +1,146 @@
+use super::*;
+
+const GOOD: &str = r#"
+[dataset]
+format = "shapes"
+train = 8
+
+[encoder]
+model = "encoders/any.onnx"
+resize = 64
+mean = [0.5, 0.5, 0.5]
+std = [0.5, 0.5, 0.5]
+
+[[column]]
+name = "grid"
+tap = "layer2"
+pool = "4x4"
+
+[decoder]
+kind = "lstm"
+columns = ["grid"]
+hidden = 64
+"#;
+
+fn fails(text: &str) -> String {
+    Recipe::parse(text, "recipe.toml", &[]).expect_err("a faulty recipe").to_string()
+}
+
+#[test]
+fn what_is_resolved_reads_back_as_the_same_recipe() {
+    let recipe = Recipe::parse(GOOD, "recipe.toml", &[]).expect("a good recipe");
+    let resolved = recipe.resolved();
+    assert_eq!(Recipe::parse(&resolved, "resolved", &[]).expect("a good recipe"), recipe, "{resolved}");
+    assert!(resolved.contains("learning_rate"), "defaults are written out: {resolved}");
+}
+
+#[test]
+fn set_puts_values_in() {
+    let sets = ["decoder.hidden=32", "train.seed=7", "column.0.pool=global"].map(str::to_owned);
+    let recipe = Recipe::parse(GOOD, "recipe.toml", &sets[..2]).expect("a good recipe");
+    assert_eq!(recipe.train.seed, 7);
+    assert!(recipe.resolved().contains("hidden = 32"));
+    let recipe = Recipe::parse(GOOD, "recipe.toml", &sets).expect("a good recipe");
+    assert_eq!(recipe.columns[0].pool.to_string(), "global");
+    insta::assert_snapshot!(Recipe::parse(GOOD, "recipe.toml", &["hidden".to_owned()]).expect_err("no value"), @r"
+    `--set hidden` is not of the form KEY=VALUE
+    hint: write for example `--set decoder.hidden=512`
+    ");
+}
+
+#[test]
+fn all_faults_are_shown_at_once_with_the_nearest_names() {
+    let text = GOOD
+        .replace("train = 8", "trian = 8")
+        .replace("hidden = 64", "hiden = 64")
+        .replace("tap = ", "tapp = \"x\"\ntap = ")
+        .replace("resize = 64", "resize = \"big\"");
+    insta::assert_snapshot!(fails(&text), @r#"
+    the recipe `recipe.toml` has 4 faults
+    unknown key `trian` in `dataset`
+     --> recipe.toml:4:1
+      |
+    4 | trian = 8
+      | ^^^^^ did you mean `train`?
+    expected a number (the shorter side) or [height, width]
+     --> recipe.toml:8:10
+      |
+    8 | resize = "big"
+      |          ^^^^^
+    unknown key `tapp` in `column.0`
+      --> recipe.toml:14:1
+       |
+    14 | tapp = "x"
+       | ^^^^ did you mean `tap`?
+    unknown key `hiden` in `decoder`
+      --> recipe.toml:21:1
+       |
+    21 | hiden = 64
+       | ^^^^^ did you mean `hidden`?
+    "#);
+}
+
+#[test]
+fn a_kind_that_does_not_exist_names_the_nearest() {
+    insta::assert_snapshot!(fails(&GOOD.replace("\"lstm\"", "\"lstmm\"")), @r#"
+    the recipe `recipe.toml` has 1 fault
+    `lstmm` is not known here
+      --> recipe.toml:18:8
+       |
+    18 | kind = "lstmm"
+       |        ^^^^^^^ did you mean `lstm`?
+    "#);
+}
+
+#[test]
+fn a_column_that_does_not_exist_names_the_nearest() {
+    insta::assert_snapshot!(fails(&GOOD.replace("[\"grid\"]", "[\"gird\"]")), @r#"
+    the recipe `recipe.toml` has 1 fault
+    no [[column]] is called `gird`
+      --> recipe.toml:19:11
+       |
+    19 | columns = ["gird"]
+       |           ^^^^^^^^ did you mean `grid`?
+    "#);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    insta::assert_snapshot!(fails(&GOOD.replace("tap = \"layer2\"\n", "")), @r#"
+    the recipe `recipe.toml` has 1 fault
+    the key `tap` is missing in `column.0`
+      --> recipe.toml:12:1
+       |
+    12 | [[column]]
+       | ^^^^^^^^^^
+    "#);
+}
+
+#[test]
+fn broken_toml_is_shown_where_it_breaks() {
+    insta::assert_snapshot!(fails("[dataset\nformat = 1"), @r#"
+    the recipe `recipe.toml` has 1 fault
+    unclosed table, expected `]`
+     --> recipe.toml:1:9
+      |
+    1 | [dataset
+      |         ^
+    "#);
+}
+
+#[test]
+fn every_recipe_in_pipelines_loads() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).expect("pipelines/") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            Recipe::load(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+            let text = fs::read_to_string(&path).expect("a recipe");
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            assert!(text.contains(&format!("icecap encode pipelines/{name}")), "{name} is not headed by its command");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3);
+}

@@ -1,0 +1,141 @@
+//! `icecap caption`: pictures in, captions out: the one place where both stages run in one process.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::{evaluate::search, model::Model, run::Run};
+use crate::{
+    batch::{self, Column, HeldColumn},
+    decoder,
+    encoder::{self, Device, EncoderSession},
+    image::{self, ImageError},
+    progress::Progress,
+    recipe::ColumnSpec,
+};
+
+/// What `icecap caption` is told.
+#[derive(Debug, Clone)]
+pub struct CaptionOptions {
+    /// The width of the beam, where it isn't the recipe's.
+    pub beam: Option<usize>,
+    /// `cpu`, `cuda`, `cuda:N`.
+    pub device: String,
+    /// The ONNX file, where it isn't where the run found it.
+    pub model: Option<PathBuf>,
+    /// ONNX Runtime's library.
+    pub onnxruntime: Option<PathBuf>,
+}
+
+/// The caption of one picture.
+#[derive(Debug, Clone, Serialize)]
+pub struct Captioned {
+    /// The picture.
+    pub image: PathBuf,
+    /// Its caption.
+    pub caption: String,
+    /// The sum of the natural log-probabilities of its tokens.
+    pub log_prob: f64,
+}
+
+/// A picture that can't be captioned.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` can't be captioned", path.display())]
+pub struct BadPicture {
+    path: PathBuf,
+    #[source]
+    source: ImageError,
+}
+
+/// The encoder isn't the one that the run's columns were made with.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the encoder `{}` would give another column `{column}` than the run was trained on\nhint: give the ONNX file that encoded the \
+     run's cache by --model", model.display()
+)]
+pub struct OtherEncoder {
+    model: PathBuf,
+    column: String,
+}
+
+/// Captions `images` with `run`, in their order.
+///
+/// # Errors
+/// Where the encoder isn't the run's, or a picture can't be read.
+pub fn caption(
+    run: &Run,
+    images: &[PathBuf],
+    options: &CaptionOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Captioned>> {
+    encoder::init_runtime(options.onnxruntime.as_deref())?;
+    let (device, note) = encoder::resolve(options.device.parse::<Device>()?);
+    note.iter().for_each(|note| progress.line(note));
+    let model = open_model(run, options)?;
+    let (decoder, note) = run.decoder(&options.device)?;
+    note.iter().for_each(|note| progress.line(note));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut session = EncoderSession::new(&model.compiled, device, threads)?;
+    let spec = search(&run.recipe.decode, options.beam);
+    progress.start("caption", Some(images.len() as u64));
+    let mut captions = Vec::with_capacity(images.len());
+    for images in images.chunks(model.resolved.plan.batch) {
+        let columns = run.view(embed(&model, &mut session, images)?)?;
+        let rows: Vec<u32> = (0..images.len() as u32).collect();
+        let prefix = batch::gather(&columns, &rows).to_device(decoder.params().device());
+        let spoken = decoder::generate(decoder.as_ref(), &prefix, &spec, run.special());
+        captions.extend(images.iter().zip(spoken).map(|(image, spoken)| Captioned {
+            image: image.clone(),
+            caption: run.tokenizer.decode(&spoken.tokens),
+            log_prob: spoken.log_prob,
+        }));
+        progress.advance(images.len() as u64);
+    }
+    progress.finish();
+    Ok(captions)
+}
+
+/// The run's encoder, with the columns that its decoder reads, in their order.
+fn open_model(run: &Run, options: &CaptionOptions) -> Result<Model> {
+    let by_name = |name: &str| run.recipe.columns.iter().find(|column| column.name == name).cloned();
+    let columns: Vec<ColumnSpec> = run.info.columns.iter().filter_map(|column| by_name(&column.input.name)).collect();
+    let path = options.model.as_deref().unwrap_or(&run.info.model);
+    let model = Model::open(&run.recipe.encoder, &columns, path)
+        .with_context(|| format!("the run's encoder `{}` can't be used", path.display()))?;
+    for (tap, column) in model.resolved.plan.taps.iter().zip(&run.info.columns) {
+        if model.key(tap).digest() != column.key {
+            return Err(OtherEncoder { model: path.to_owned(), column: column.input.name.clone() }.into());
+        }
+    }
+    Ok(model)
+}
+
+/// One batch of pictures as columns held in memory.
+fn embed(model: &Model, session: &mut EncoderSession, images: &[PathBuf]) -> Result<Vec<Arc<dyn Column>>> {
+    let plan = &model.resolved.plan;
+    let mut pixels = vec![0; plan.images_bytes()];
+    let picture = plan.height * plan.width * 3;
+    for (path, pixels) in images.iter().zip(pixels.chunks_exact_mut(picture)) {
+        load(path, model, pixels)?;
+    }
+    let outputs = model.compiled.outputs();
+    let mut rows: Vec<Vec<u8>> = outputs.iter().map(|output| vec![0; plan.batch * output.row_bytes()]).collect();
+    session.run(&pixels, &mut rows.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>())?;
+    let held = outputs.iter().zip(rows).map(|(output, bytes)| {
+        let (name, row_shape) = (output.name.clone(), output.row_shape.clone());
+        Arc::new(HeldColumn { name, dtype: output.dtype, row_shape, bytes }) as Arc<dyn Column>
+    });
+    Ok(held.collect())
+}
+
+fn load(path: &Path, model: &Model, pixels: &mut [u8]) -> Result<()> {
+    let bytes = fs::read(path).with_context(|| format!("the picture `{}` can't be read", path.display()))?;
+    image::load_into(&bytes, &model.resolved.preprocess, pixels)
+        .map_err(|source| BadPicture { path: path.to_owned(), source })?;
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! `icecap train`: captions from the cache's rows, vectors from its columns, a decoder out.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result};
+use icecap_cache::{Cache, Rows};
+use serde::Serialize;
+
+use super::run::{Run, RunColumn, RunError, RunInfo, SCALES, special};
+use crate::{
+    batch::{self, Caption, Column},
+    decoder::{self, ColumnInput, Scale},
+    metrics,
+    progress::Progress,
+    recipe::Recipe,
+    text::Tokenizer,
+    trainer::{self, Hooks, Outcome, Score, TrainData},
+};
+
+/// What `icecap train` is told beside the recipe.
+#[derive(Debug, Clone)]
+pub struct TrainOptions {
+    /// The cache's folder.
+    pub cache: PathBuf,
+    /// The run's folder.
+    pub run: PathBuf,
+    /// Where the recipe's paths start.
+    pub data: PathBuf,
+    /// `cpu`, `cuda`, `cuda:N`.
+    pub device: String,
+    /// Go on with the run that is there.
+    pub resume: bool,
+}
+
+/// What a training came to.
+#[derive(Debug, Serialize)]
+pub struct TrainReport {
+    /// Steps done.
+    pub steps: u64,
+    /// The best validation CIDEr, times 100 as papers print it.
+    pub best_cider: Option<f64>,
+    /// Its step.
+    pub best_step: Option<u64>,
+    /// It ended early because the score no longer rose.
+    pub stopped_early: bool,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// Caption tokens a second.
+    pub tokens_per_second: f64,
+    /// The share of the time that the device waited for data.
+    pub waited: f64,
+    /// Numbers that are trained.
+    pub parameters: usize,
+}
+
+/// A cache that can't be trained on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingData {
+    /// No rows of a split.
+    #[error("the cache `{}` has no {what} of the split `{split}`\nhint: its splits: {known}", cache.display())]
+    Empty {
+        /// The cache.
+        cache: PathBuf,
+        /// What it lacks.
+        what: &'static str,
+        /// The split.
+        split: &'static str,
+        /// The splits that it has.
+        known: String,
+    },
+}
+
+/// Trains the decoder of `recipe`.
+///
+/// # Errors
+/// Where cache, run or recipe don't fit together, or the training fails.
+pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn Progress) -> Result<TrainReport> {
+    let section = recipe.decoder(name, "train")?;
+    let cache = Cache::open(&options.cache)?;
+    let readers = section
+        .columns
+        .iter()
+        .map(|column| cache.column(column).with_context(|| format!("the decoder reads column `{column}`")))
+        .collect::<Result<Vec<_>>>()?;
+    let rows = Split::open(&cache, &options.cache)?;
+    let run = if options.resume && Run::exists(&options.run) {
+        resumed(recipe, &options.run)?
+    } else if Run::exists(&options.run) {
+        return Err(RunError::Exists { folder: options.run.clone() }.into());
+    } else {
+        let columns = readers
+            .iter()
+            .zip(&section.columns)
+            .map(|(reader, name)| RunColumn {
+                key: reader.plan().key_digest.clone(),
+                input: ColumnInput::of_shape(name, reader.row_shape()),
+            })
+            .collect::<Vec<_>>();
+        if section.standardize {
+            write_scales(&cache, &columns, &rows.train, &options.run)?;
+        }
+        let tokenizer =
+            Tokenizer::train(rows.training_captions(cache.rows()).iter().map(String::as_str), &recipe.tokenizer)?;
+        let info = RunInfo {
+            icecap: env!("CARGO_PKG_VERSION").to_owned(),
+            cache: std::path::absolute(&options.cache)?,
+            model: std::path::absolute(recipe.encoder.source(&options.data).path())?,
+            columns,
+        };
+        Run::create(&options.run, info, recipe.clone(), tokenizer)?
+    };
+    let readers = run.columns(&cache, &options.cache)?;
+    let columns = run.view(readers.into_iter().map(batch::cached).collect())?;
+    fit(&run, &rows, &cache, columns, options, progress)
+}
+
+/// The scales of the columns over the training rows, for [`Run::view`].
+fn write_scales(cache: &Cache, columns: &[RunColumn], rows: &[u32], folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("the run's folder `{}` can't be made", folder.display()))?;
+    let inputs: Vec<ColumnInput> = columns.iter().map(|column| column.input.clone()).collect();
+    let scale = |input: &ColumnInput| Ok(Scale::of(&batch::cached(cache.column(&input.name)?), rows));
+    let scales = inputs.iter().map(scale).collect::<Result<Vec<_>>>()?;
+    Ok(decoder::write_scales(&folder.join(SCALES), &inputs, &scales)?)
+}
+
+fn fit(
+    run: &Run,
+    rows: &Split,
+    cache: &Cache,
+    columns: Vec<Arc<dyn Column>>,
+    options: &TrainOptions,
+    progress: &dyn Progress,
+) -> Result<TrainReport> {
+    let (device, note) = decoder::device::resolve(&options.device)?;
+    note.iter().for_each(|note| progress.line(note));
+    let section = run.recipe.decoder(&run.folder.display().to_string(), "train")?;
+    let inputs: Vec<ColumnInput> = run.info.columns.iter().map(|column| column.input.clone()).collect();
+    let spec = &run.recipe.train;
+    let mut decoder = decoder::build(&section.spec, &inputs, run.tokenizer.vocab_size(), spec.seed, device)?;
+    let data = TrainData {
+        columns,
+        captions: captions(&run.tokenizer, cache.rows(), &rows.train, progress).into(),
+        validation: rows.validation.clone(),
+        special: special(&run.tokenizer),
+    };
+    let parameters = decoder.params().flat().numel();
+    progress.line(&format!(
+        "{} captions of {} images, {} words, {:.1} M parameters",
+        data.captions.len(),
+        rows.train.len(),
+        run.tokenizer.vocab_size(),
+        parameters as f64 / 1e6
+    ));
+    let references: Vec<Vec<String>> = rows.validation.iter().map(|row| captions_of(cache.rows(), *row)).collect();
+    let hooks = Hooks {
+        progress,
+        name: &|row| cache.rows().id(row),
+        text: &|tokens| run.tokenizer.decode(tokens),
+        score: &|spoken| {
+            let spoken: Vec<String> = spoken.iter().map(|(_, caption)| caption.clone()).collect();
+            let scores = metrics::score(&spoken, &references)?;
+            let shown = vec![
+                ("CIDEr".to_owned(), 100.0 * scores.cider),
+                ("BLEU-4".to_owned(), 100.0 * scores.bleu[3]),
+                ("ROUGE-L".to_owned(), 100.0 * scores.rouge_l),
+            ];
+            Ok(Score { value: 100.0 * scores.cider, shown })
+        },
+    };
+    let resume = options.resume && trainer::find_checkpoint(&run.folder, "last").is_some();
+    let outcome = trainer::train(decoder.as_mut(), spec, &data, &run.folder, resume, &hooks)?;
+    Ok(report(&outcome, parameters))
+}
+
+fn report(outcome: &Outcome, parameters: usize) -> TrainReport {
+    TrainReport {
+        steps: outcome.steps,
+        best_cider: outcome.best.map(|(score, _)| score),
+        best_step: outcome.best.map(|(_, step)| step),
+        stopped_early: outcome.stopped_early,
+        seconds: outcome.seconds,
+        tokens_per_second: outcome.tokens as f64 / outcome.seconds.max(1e-9),
+        waited: outcome.waited,
+        parameters,
+    }
+}
+
+/// The run in `folder`, refused where its recipe is another one than `recipe`.
+fn resumed(recipe: &Recipe, folder: &Path) -> Result<Run> {
+    let run = Run::open(folder)?;
+    let (old, new) = (run.recipe.resolved(), recipe.resolved());
+    if let Some((old, new)) = old.lines().zip(new.lines()).find(|(old, new)| old != new) {
+        let difference = format!("it has `{old}`, this one `{new}`");
+        return Err(RunError::OtherRecipe { folder: folder.to_owned(), difference }.into());
+    }
+    Ok(run)
+}
+
+/// The rows that are trained and validated on.
+struct Split {
+    train: Vec<u32>,
+    validation: Vec<u32>,
+}
+
+impl Split {
+    fn open(cache: &Cache, path: &Path) -> Result<Self> {
+        let rows = cache.rows();
+        let captioned = |split: &'static str| -> Result<Vec<u32>> {
+            let found: Vec<u32> =
+                rows.split_rows(split).into_iter().filter(|row| !captions_of(rows, *row).is_empty()).collect();
+            if found.is_empty() {
+                let known = rows.split_names().join(", ");
+                return Err(TrainingData::Empty { cache: path.to_owned(), what: "captioned rows", split, known }.into());
+            }
+            Ok(found)
+        };
+        Ok(Self { train: captioned("train")?, validation: captioned("val")? })
+    }
+
+    fn training_captions(&self, rows: &Rows) -> Vec<String> {
+        self.train.iter().flat_map(|row| captions_of(rows, *row)).collect()
+    }
+}
+
+/// The captions of a row.
+pub(super) fn captions_of(rows: &Rows, row: u32) -> Vec<String> {
+    rows.get(row).captions
+}
+
+/// The captions of `wanted`, as tokens; those without a single token are left out, and counted aloud.
+fn captions(tokenizer: &Tokenizer, rows: &Rows, wanted: &[u32], progress: &dyn Progress) -> Vec<Caption> {
+    let (owners, texts): (Vec<u32>, Vec<String>) =
+        wanted.iter().flat_map(|row| captions_of(rows, *row).into_iter().map(|text| (*row, text))).unzip();
+    let mut captions: Vec<Caption> =
+        tokenizer.encode_batch(&texts).into_iter().zip(owners).map(|(tokens, row)| Caption { row, tokens }).collect();
+    let all = captions.len();
+    captions.retain(|caption| !caption.tokens.is_empty());
+    if captions.len() < all {
+        progress.line(&format!("{} captions have no words and are left out", all - captions.len()));
+    }
+    captions
+}

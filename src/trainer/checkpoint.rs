@@ -1,0 +1,202 @@
+//! Checkpoints: folders that are either whole or not there.
+//!
+//! A checkpoint is written to a sibling folder, synced, and takes the place of the one before by renaming. Between the two
+//! renames the old one stands aside under a name of its own, and [`find`] looks there too: at no instant is there none.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{TrainError, TrainSpec, optimizer::AdamW};
+use crate::decoder::Decoder;
+
+/// The version of state.json.
+const VERSION: u32 = 1;
+
+/// How far a training is: all that is not weights or moments. Orders, rates and dropout follow from the step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainState {
+    /// The version of this file's format.
+    pub version: u32,
+    /// Steps done.
+    pub step: u64,
+    /// Tokens learned from so far.
+    pub tokens: u64,
+    /// Seconds spent training so far.
+    pub seconds: f64,
+    /// The best validation score and its step.
+    pub best: Option<(f64, u64)>,
+    /// Validations since then.
+    pub since_best: u64,
+    /// Steps skipped because their loss or gradient was not finite.
+    pub skipped: u64,
+    /// How many of them just now, one after another.
+    pub skipped_in_a_row: u64,
+    /// Training captions.
+    pub captions: u64,
+    /// The settings.
+    pub spec: TrainSpec,
+}
+
+impl TrainState {
+    pub(super) fn new(spec: &TrainSpec, captions: usize) -> Self {
+        Self {
+            version: VERSION,
+            step: 0,
+            tokens: 0,
+            seconds: 0.0,
+            best: None,
+            since_best: 0,
+            skipped: 0,
+            skipped_in_a_row: 0,
+            captions: captions as u64,
+            spec: spec.clone(),
+        }
+    }
+
+    /// Reads a checkpoint's state.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no state.
+    pub fn read(checkpoint: &Path) -> Result<Self, TrainError> {
+        let path = checkpoint.join("state.json");
+        let bytes = fs::read(&path).map_err(|source| io("read", &path, source))?;
+        serde_json::from_slice(&bytes).map_err(|source| TrainError::State { path, source })
+    }
+
+    /// Refuses settings under which the steps so far would have been others.
+    pub(super) fn check(&self, checkpoint: &Path, spec: &TrainSpec, captions: usize) -> Result<(), TrainError> {
+        let old = &self.spec;
+        let fields: [(&'static str, u64, u64); 7] = [
+            ("version", VERSION.into(), self.version.into()),
+            ("train.seed", spec.seed, old.seed),
+            ("train.batch", spec.batch as u64, old.batch as u64),
+            ("train.together", spec.together as u64, old.together as u64),
+            ("train.accumulation", spec.accumulation as u64, old.accumulation as u64),
+            ("train.max_tokens", spec.max_tokens as u64, old.max_tokens as u64),
+            ("captions", captions as u64, self.captions),
+        ];
+        match fields.into_iter().find(|(_, expected, found)| expected != found) {
+            None => Ok(()),
+            Some((field, expected, found)) => Err(TrainError::Changed {
+                path: checkpoint.to_owned(),
+                field,
+                found: found.to_string(),
+                expected: expected.to_string(),
+            }),
+        }
+    }
+}
+
+/// The folder of the run's checkpoint `name` (`last` or `best`), the one standing aside where a rename was interrupted.
+#[must_use]
+pub fn find(run: &Path, name: &str) -> Option<PathBuf> {
+    let folder = run.join("checkpoints");
+    [folder.join(name), aside(&folder, name)].into_iter().find(|path| path.join("state.json").exists())
+}
+
+fn aside(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!(".{name}.old"))
+}
+
+/// Publishes the checkpoint `name` of the run.
+pub(super) fn save(
+    run: &Path,
+    name: &str,
+    decoder: &dyn Decoder,
+    optimizer: &AdamW,
+    state: &TrainState,
+) -> Result<(), TrainError> {
+    let folder = run.join("checkpoints");
+    let fresh = folder.join(format!(".{name}.new"));
+    remove(&fresh)?;
+    fs::create_dir_all(&fresh).map_err(|source| io("create", &fresh, source))?;
+    decoder.params().save(&fresh.join("model.safetensors"))?;
+    optimizer.save(decoder.params(), &fresh.join("optimizer.safetensors"))?;
+    let path = fresh.join("state.json");
+    let text =
+        serde_json::to_string_pretty(state).map_err(|source| TrainError::State { path: path.clone(), source })?;
+    let written = File::create(&path).and_then(|mut file| writeln!(file, "{text}"));
+    written.map_err(|source| io("write", &path, source))?;
+    for file in ["model.safetensors", "optimizer.safetensors", "state.json"] {
+        sync(&fresh.join(file))?;
+    }
+    sync(&fresh)?;
+    publish(&folder, name, &fresh)
+}
+
+/// Puts `fresh` in the place of the checkpoint before it.
+fn publish(folder: &Path, name: &str, fresh: &Path) -> Result<(), TrainError> {
+    let (place, old) = (folder.join(name), aside(folder, name));
+    if place.exists() {
+        remove(&old)?;
+        fs::rename(&place, &old).map_err(|source| io("rename", &place, source))?;
+    }
+    fs::rename(fresh, &place).map_err(|source| io("rename", fresh, source))?;
+    sync(folder)?;
+    remove(&old)
+}
+
+fn remove(path: &Path) -> Result<(), TrainError> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(io("remove", path, source)),
+        _ => Ok(()),
+    }
+}
+
+fn sync(path: &Path) -> Result<(), TrainError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|source| io("sync", path, source))
+}
+
+pub(super) fn io(what: &'static str, path: &Path, source: std::io::Error) -> TrainError {
+    TrainError::Io { what, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_with(folder: &Path, text: &str) {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join("state.json"), text).unwrap();
+    }
+
+    #[test]
+    fn at_no_instant_is_there_none() {
+        let run = tempfile::tempdir().unwrap();
+        let folder = run.path().join("checkpoints");
+        let read = || find(run.path(), "last").map(|path| fs::read_to_string(path.join("state.json")).unwrap());
+        assert_eq!(read(), None);
+        folder_with(&folder.join(".last.new"), "one");
+        publish(&folder, "last", &folder.join(".last.new")).unwrap();
+        assert_eq!(read().unwrap(), "one");
+        // killed between the renames: only the old one, aside
+        fs::rename(folder.join("last"), folder.join(".last.old")).unwrap();
+        assert_eq!(read().unwrap(), "one");
+        // the next save still works, and cleans up
+        folder_with(&folder.join(".last.new"), "two");
+        publish(&folder, "last", &folder.join(".last.new")).unwrap();
+        assert_eq!(read().unwrap(), "two");
+        assert!(!folder.join(".last.old").exists() && !folder.join(".last.new").exists());
+    }
+
+    #[test]
+    fn a_changed_setting_is_named() {
+        let spec = TrainSpec::default();
+        let state = TrainState::new(&spec, 10);
+        let at = Path::new("last");
+        state.check(at, &TrainSpec { epochs: 99, ..spec.clone() }, 10).unwrap();
+        let field = |spec: TrainSpec, captions| match state.check(at, &spec, captions) {
+            Err(TrainError::Changed { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(field(TrainSpec { batch: 3, ..spec.clone() }, 10), "train.batch");
+        assert_eq!(field(TrainSpec { seed: 3, ..spec.clone() }, 10), "train.seed");
+        assert_eq!(field(spec.clone(), 11), "captions");
+    }
+}

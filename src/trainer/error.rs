@@ -1,0 +1,197 @@
+//! What can go wrong in a training.
+
+use std::path::PathBuf;
+
+use crate::{batch::LoaderError, decoder::DecoderError};
+
+/// A training that cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A number of the spec is out of its range.
+    #[error(
+        "`train.{field}` = `{value}` does not work: it must be {must}\nhint: change it in the recipe, or with `--set train.{field}=...`"
+    )]
+    Spec {
+        /// The key in the recipe.
+        field: &'static str,
+        /// What it says.
+        value: String,
+        /// What would do.
+        must: &'static str,
+    },
+    /// Nothing to learn from.
+    #[error(
+        "there are no captions to train on\nhint: check that the cache has rows of the `train` split, and that the column holds them"
+    )]
+    NoCaptions,
+    /// Nothing to validate on.
+    #[error("there are no images to validate on\nhint: check that the cache has rows of the validation split")]
+    NoValidation,
+    /// A token outside of the vocabulary.
+    #[error(
+        "a training caption of row `{row}` holds the token `{token}`, but the vocabulary has `{vocab}`\nhint: the tokenizer and the decoder belong to different runs"
+    )]
+    Token {
+        /// The image's row in the cache.
+        row: u32,
+        /// The token's number.
+        token: u32,
+        /// Tokens that the decoder knows.
+        vocab: usize,
+    },
+    /// The columns are not those the decoder was built for.
+    #[error(
+        "the column `{name}` gives `{found}` numbers an image (vectors x width), but the decoder expects `{expected}`\nhint: build the decoder for the columns it is trained on"
+    )]
+    Column {
+        /// The column.
+        name: String,
+        /// Vectors and width of its rows.
+        found: String,
+        /// Vectors and width wanted.
+        expected: String,
+    },
+    /// More or fewer columns than the decoder was built for.
+    #[error(
+        "the data has `{found}` columns, but the decoder expects `{expected}`\nhint: build the decoder for the columns it is trained on"
+    )]
+    Columns {
+        /// Columns of the data.
+        found: usize,
+        /// Columns of the decoder.
+        expected: usize,
+    },
+    /// The loss became infinite or not a number, again and again.
+    #[error(
+        "the loss was not finite in `{steps}` steps one after another, the last of them step `{step}`\nhint: lower `train.learning_rate` (now `{learning_rate}`) or `train.clip` (now `{clip}`), then start again or continue from the last checkpoint with `--resume`"
+    )]
+    Diverged {
+        /// The last of them.
+        step: u64,
+        /// How many in a row.
+        steps: u64,
+        /// The rate then.
+        learning_rate: f64,
+        /// The clipping norm.
+        clip: f64,
+    },
+    /// A run folder that already has a training.
+    #[error("`{path}` already holds a training\nhint: continue it with `--resume`, or choose another `--run` folder")]
+    Exists {
+        /// The run folder.
+        path: PathBuf,
+    },
+    /// A run folder without a checkpoint.
+    #[error("`{path}` has no checkpoint to continue from\nhint: start it without `--resume`")]
+    NothingToResume {
+        /// The run folder.
+        path: PathBuf,
+    },
+    /// The checkpoint belongs to a training with other settings.
+    #[error(
+        "the checkpoint `{path}` was trained with `{field}` = `{found}`, not `{expected}`\nhint: continue with the recipe saved in the run folder, or start another run"
+    )]
+    Changed {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Which setting.
+        field: &'static str,
+        /// What the checkpoint says.
+        found: String,
+        /// What is asked for.
+        expected: String,
+    },
+    /// The state file is cut short or foreign.
+    #[error("`{path}` is not a training's state\nhint: use another checkpoint of the run")]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file of the run folder cannot be read or written.
+    #[error("could not {what} `{path}`")]
+    Io {
+        /// read, write, rename ...
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Batches do not come.
+    #[error(transparent)]
+    Loader(#[from] LoaderError),
+    /// Weights cannot be read or written.
+    #[error(transparent)]
+    Decoder(#[from] DecoderError),
+    /// The caller's scorer failed.
+    #[error("the validation captions could not be scored")]
+    Score(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_names_the_value_and_the_way_out() {
+        let path = || PathBuf::from("runs/a");
+        let messages = [
+            TrainError::Spec { field: "batch", value: "0".into(), must: "at least 1" },
+            TrainError::NoCaptions,
+            TrainError::NoValidation,
+            TrainError::Token { row: 3, token: 900, vocab: 800 },
+            TrainError::Column { name: "grid".into(), found: "49 x 1280".into(), expected: "1 x 1280".into() },
+            TrainError::Columns { found: 2, expected: 1 },
+            TrainError::Diverged { step: 7, steps: 5, learning_rate: 0.1, clip: 5.0 },
+            TrainError::Exists { path: path() },
+            TrainError::NothingToResume { path: path() },
+            TrainError::Changed { path: path(), field: "train.seed", found: "1".into(), expected: "2".into() },
+            TrainError::State { path: path(), source: serde_json::from_str::<u8>("x").unwrap_err() },
+            TrainError::Io { what: "write", path: path(), source: std::io::Error::other("full") },
+            TrainError::Score("no".into()),
+        ];
+        let messages: Vec<String> = messages.iter().map(ToString::to_string).collect();
+        insta::assert_snapshot!(messages.join("\n\n"), @"
+        `train.batch` = `0` does not work: it must be at least 1
+        hint: change it in the recipe, or with `--set train.batch=...`
+
+        there are no captions to train on
+        hint: check that the cache has rows of the `train` split, and that the column holds them
+
+        there are no images to validate on
+        hint: check that the cache has rows of the validation split
+
+        a training caption of row `3` holds the token `900`, but the vocabulary has `800`
+        hint: the tokenizer and the decoder belong to different runs
+
+        the column `grid` gives `49 x 1280` numbers an image (vectors x width), but the decoder expects `1 x 1280`
+        hint: build the decoder for the columns it is trained on
+
+        the data has `2` columns, but the decoder expects `1`
+        hint: build the decoder for the columns it is trained on
+
+        the loss was not finite in `5` steps one after another, the last of them step `7`
+        hint: lower `train.learning_rate` (now `0.1`) or `train.clip` (now `5`), then start again or continue from the last checkpoint with `--resume`
+
+        `runs/a` already holds a training
+        hint: continue it with `--resume`, or choose another `--run` folder
+
+        `runs/a` has no checkpoint to continue from
+        hint: start it without `--resume`
+
+        the checkpoint `runs/a` was trained with `train.seed` = `1`, not `2`
+        hint: continue with the recipe saved in the run folder, or start another run
+
+        `runs/a` is not a training's state
+        hint: use another checkpoint of the run
+
+        could not write `runs/a`
+
+        the validation captions could not be scored
+        ");
+    }
+}

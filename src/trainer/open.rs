@@ -1,0 +1,76 @@
+//! The beginning of a sitting: does the data fit, where does it go on, which batches come.
+
+use std::path::Path;
+
+use super::{TrainData, TrainError, TrainSpec, TrainState, checkpoint, optimizer::AdamW, spec::Plan};
+use crate::{
+    batch::{Loader, Order, order},
+    decoder::{ColumnInput, Decoder},
+};
+
+/// Refuses data that the decoder cannot be trained on.
+pub(super) fn check(decoder: &dyn Decoder, data: &TrainData) -> Result<(), TrainError> {
+    if data.captions.is_empty() {
+        return Err(TrainError::NoCaptions);
+    }
+    if data.validation.is_empty() {
+        return Err(TrainError::NoValidation);
+    }
+    let vocab = decoder.vocab();
+    for caption in data.captions.iter() {
+        if let Some(&token) = caption.tokens.iter().find(|&&token| token as usize >= vocab) {
+            return Err(TrainError::Token { row: caption.row, token, vocab });
+        }
+    }
+    let inputs = decoder.inputs();
+    if inputs.len() != data.columns.len() {
+        return Err(TrainError::Columns { found: data.columns.len(), expected: inputs.len() });
+    }
+    for (input, column) in inputs.iter().zip(&data.columns) {
+        let found = ColumnInput::of_shape(column.name(), column.row_shape());
+        if (found.vectors, found.width) != (input.vectors, input.width) {
+            return Err(TrainError::Column {
+                name: found.name,
+                found: format!("{} x {}", found.vectors, found.width),
+                expected: format!("{} x {}", input.vectors, input.width),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A new training's state, or that of the last checkpoint, whose weights and moments are read.
+pub(super) fn state(
+    decoder: &mut dyn Decoder,
+    optimizer: &mut AdamW,
+    spec: &TrainSpec,
+    data: &TrainData,
+    folder: &Path,
+    resume: bool,
+) -> Result<TrainState, TrainError> {
+    let checkpoint = checkpoint::find(folder, "last");
+    match (checkpoint, resume) {
+        (None, false) => Ok(TrainState::new(spec, data.captions.len())),
+        (Some(_), false) => Err(TrainError::Exists { path: folder.to_owned() }),
+        (None, true) => Err(TrainError::NothingToResume { path: folder.to_owned() }),
+        (Some(checkpoint), true) => {
+            let state = TrainState::read(&checkpoint)?;
+            state.check(&checkpoint, spec, data.captions.len())?;
+            decoder.params_mut().load(&checkpoint.join("model.safetensors"))?;
+            optimizer.load(decoder.params(), &checkpoint.join("optimizer.safetensors"))?;
+            Ok(TrainState { spec: spec.clone(), ..state })
+        }
+    }
+}
+
+/// Fetches the batches from `step` on.
+pub(super) fn loader(spec: &TrainSpec, data: &TrainData, plan: Plan, step: u64) -> Result<Loader, TrainError> {
+    let rule = Order { seed: spec.seed, batch: spec.batch, together: spec.together };
+    let (epoch, first, _) = plan.locate(step);
+    let captions = data.captions.clone();
+    let batches = (epoch..).flat_map(move |at| {
+        let skip = if at == epoch { first as usize } else { 0 };
+        order(&captions, rule, at).into_iter().skip(skip)
+    });
+    Ok(Loader::start(data.columns.clone(), data.captions.clone(), batches, data.special, spec.max_tokens)?)
+}

@@ -1,0 +1,210 @@
+//! AdamW over one flat buffer: a few kernels a step, clipping included, and no question to the device.
+//!
+//! Whether a gradient is finite is decided on the device: a step whose gradient is not changes nothing. The host reads the
+//! count of such steps when it likes.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use super::{TrainSpec, fused, validate::number};
+use crate::decoder::{DecoderError, Params, read_tensors, write_tensors};
+
+/// Added to the root of the second moment (Kingma and Ba 2015).
+const EPSILON: f64 = 1e-8;
+
+/// Moments and settings.
+#[derive(Debug)]
+pub(super) struct AdamW {
+    mean: Tensor,
+    square: Tensor,
+    betas: [f64; 2],
+    decay: f64,
+    clip: f64,
+}
+
+/// What a step found, still on the device.
+#[derive(Debug)]
+pub(super) struct Stepped {
+    /// The gradient's norm before clipping: a scalar.
+    pub norm: Tensor,
+    /// Whether it was finite, so that the parameters changed: a scalar, 1 or 0.
+    pub finite: Tensor,
+}
+
+impl AdamW {
+    pub fn new(params: &Params, spec: &TrainSpec) -> Self {
+        let zeros = || params.flat().zeros_like();
+        Self { mean: zeros(), square: zeros(), betas: spec.betas, decay: spec.weight_decay, clip: spec.clip }
+    }
+
+    /// Steps along `gradient` (laid out as the parameters, consumed) of `loss` at rate `rate`; `step` counts from 0.
+    pub fn step(&mut self, params: &mut Params, gradient: &mut Tensor, loss: &Tensor, rate: f64, step: u64) -> Stepped {
+        let _guard = tch::no_grad_guard();
+        let norm = gradient.norm();
+        let finite = (&norm + loss).isfinite().to_kind(Kind::Float); // 1 or 0
+        let scale = if self.clip > 0.0 { (self.clip / (&norm + 1e-6)).clamp_max(1.0) } else { norm.ones_like() };
+        if norm.device() != Device::Cpu {
+            let scale = scale.nan_to_num(0.0, 0.0, 0.0);
+            let _ = gradient.nan_to_num_(0.0, 0.0, 0.0).g_mul_(&scale);
+            self.update(params, gradient, &finite, rate, step);
+        } else if number(&finite) != 0.0 {
+            self.update_on_host(params, gradient, number(&scale), rate, step);
+        }
+        Stepped { norm, finite }
+    }
+
+    /// Loshchilov and Hutter 2019, in one pass.
+    fn update_on_host(&self, params: &Params, gradient: &Tensor, scale: f64, rate: f64, step: u64) {
+        let [beta1, beta2] = self.betas;
+        let count = (step + 1).min(i32::MAX as u64) as i32;
+        let numbers = fused::Numbers {
+            scale: scale as f32,
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            keep: (1.0 - rate * self.decay) as f32,
+            rate: (rate / (1.0 - beta1.powi(count))) as f32,
+            correction: (1.0 / (1.0 - beta2.powi(count))) as f32,
+            epsilon: EPSILON as f32,
+        };
+        fused::update(params.flat(), &self.mean, &self.square, gradient, params.decayed() as usize, numbers);
+    }
+
+    /// The same as tensor operations, each change times `finite`.
+    fn update(&mut self, params: &Params, gradient: &Tensor, finite: &Tensor, rate: f64, step: u64) {
+        let [beta1, beta2] = self.betas;
+        let count = (step + 1).min(i32::MAX as u64) as i32;
+        let _ = self.mean.lerp_tensor_(gradient, &(finite * (1.0 - beta1)));
+        let _ = self.square.lerp_tensor_(&gradient.square(), &(finite * (1.0 - beta2)));
+        let mut change = &self.square / (1.0 - beta2.powi(count));
+        change = (change.sqrt_() + EPSILON).reciprocal_();
+        let _ = change.g_mul_(&self.mean).g_mul_(&(finite * (-rate / (1.0 - beta1.powi(count)))));
+        let mut flat = params.flat().shallow_clone();
+        let _ = flat.narrow(0, 0, params.decayed()).g_mul_(&(1.0 - finite * (rate * self.decay)));
+        let _ = flat.g_add_(&change);
+    }
+
+    /// Writes the moments as safetensors, `{parameter}.mean` and `{parameter}.square`.
+    pub fn save(&self, params: &Params, path: &Path) -> Result<(), DecoderError> {
+        let named = self.named(params);
+        write_tensors(path, named.iter().map(|(name, tensor)| (name.clone(), tensor)))
+    }
+
+    /// Reads what [`AdamW::save`] wrote.
+    pub fn load(&mut self, params: &Params, path: &Path) -> Result<(), DecoderError> {
+        let _guard = tch::no_grad_guard();
+        let named = self.named(params);
+        let shapes: Vec<_> = named.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
+        for ((_, mut place), values) in named.into_iter().zip(read_tensors(path, &shapes)?) {
+            place.copy_(&values);
+        }
+        Ok(())
+    }
+
+    fn named(&self, params: &Params) -> Vec<(String, Tensor)> {
+        let moment = |suffix: &'static str, buffer: &Tensor| {
+            params.named(buffer).into_iter().map(move |(name, tensor)| (format!("{name}.{suffix}"), tensor)).collect()
+        };
+        let both: [Vec<_>; 2] = [moment("mean", &self.mean), moment("square", &self.square)];
+        both.into_iter().flatten().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decoder::{Init, ParamsBuilder};
+
+    /// Two parameters, a matrix of ones and a vector of ones.
+    fn params() -> Params {
+        let mut builder = ParamsBuilder::new(0);
+        builder.add("weight", &[2, 3], Init::Constant(1.0));
+        builder.add("bias", &[3], Init::Constant(1.0));
+        builder.build(Device::Cpu)
+    }
+
+    fn gradient(params: &Params, value: f64) -> Tensor {
+        params.flat().ones_like() * value
+    }
+
+    #[test]
+    fn agrees_with_the_formula_and_decays_matrices_only() {
+        let spec = TrainSpec { weight_decay: 0.1, clip: 0.0, betas: [0.9, 0.99], ..TrainSpec::default() };
+        let mut params = params();
+        let mut optimizer = AdamW::new(&params, &spec);
+        let (mut mean, mut square, mut weight, mut bias) = (0.0f64, 0.0f64, 1.0f64, 1.0f64);
+        for (step, value) in [0.5, -0.25, 2.0].into_iter().enumerate() {
+            let loss = Tensor::from(1.0f32);
+            optimizer.step(&mut params, &mut gradient(&self::params(), value), &loss, 0.01, step as u64);
+            mean = 0.9 * mean + 0.1 * value;
+            square = 0.99 * square + 0.01 * value * value;
+            let count = step as i32 + 1;
+            let change =
+                0.01 * (mean / (1.0 - 0.9f64.powi(count))) / ((square / (1.0 - 0.99f64.powi(count))).sqrt() + 1e-8);
+            weight = weight * (1.0 - 0.01 * 0.1) - change;
+            bias -= change;
+        }
+        let found = params.leaves().iter().map(|leaf| leaf.mean(Kind::Double).double_value(&[]));
+        for (found, expected) in found.zip([weight, bias]) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn a_large_gradient_is_clipped_by_its_norm() {
+        let spec = TrainSpec { clip: 1.0, betas: [0.0, 0.0], ..TrainSpec::default() };
+        let mut params = params();
+        let mut optimizer = AdamW::new(&params, &spec);
+        let mut large = gradient(&params, 100.0);
+        let stepped = optimizer.step(&mut params, &mut large, &Tensor::from(1.0f32), 0.1, 0);
+        assert!((number(&stepped.norm) - 100.0 * (params.flat().numel() as f64).sqrt()).abs() < 1e-2);
+        assert!((number(&optimizer.mean.norm()) - 1.0).abs() < 1e-4); // without averaging it is the clipped gradient
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_changes_nothing() {
+        let mut params = params();
+        let mut optimizer = AdamW::new(&params, &TrainSpec::default());
+        let before = params.flat().copy();
+        let mut broken = gradient(&params, 1.0);
+        let _ = broken.narrow(0, 2, 1).fill_(f64::NAN);
+        let stepped = optimizer.step(&mut params, &mut broken, &Tensor::from(1.0f32), 0.1, 0);
+        assert_eq!(stepped.finite.double_value(&[]), 0.0);
+        let infinite = Tensor::from(f32::INFINITY);
+        let mut sound = gradient(&params, 1.0);
+        assert_eq!(optimizer.step(&mut params, &mut sound, &infinite, 0.1, 0).finite.double_value(&[]), 0.0);
+        assert!(params.flat().equal(&before) && optimizer.mean.abs().max().double_value(&[]) == 0.0);
+    }
+
+    #[test]
+    fn one_pass_and_tensor_operations_agree() {
+        let spec = TrainSpec { weight_decay: 0.3, ..TrainSpec::default() };
+        let (host, device) = (params(), params());
+        let (optimizer, mut tensors) = (AdamW::new(&host, &spec), AdamW::new(&device, &spec));
+        for step in 0..5 {
+            let gradient = gradient(&host, 1.0 - 0.6 * step as f64) * Tensor::arange(32, (Kind::Float, Device::Cpu));
+            optimizer.update_on_host(&host, &gradient, 1.0, 0.1, step);
+            tensors.update(&device, &gradient, &Tensor::from(1.0f32), 0.1, step);
+        }
+        let apart = number(&(host.flat() - device.flat()).abs().max());
+        assert!(apart < 1e-5, "{apart}");
+    }
+
+    #[test]
+    fn moments_survive_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("optimizer.safetensors");
+        let mut params = params();
+        let mut optimizer = AdamW::new(&params, &TrainSpec::default());
+        let mut gradient = gradient(&params, 0.5);
+        optimizer.step(&mut params, &mut gradient, &Tensor::from(1.0f32), 0.1, 0);
+        optimizer.save(&params, &path).unwrap();
+        let mut other = AdamW::new(&params, &TrainSpec::default());
+        other.load(&params, &path).unwrap();
+        let numbers = |buffer: &Tensor| {
+            params.named(buffer).iter().map(|(_, t)| t.sum(Kind::Double).double_value(&[])).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(&other.mean), numbers(&optimizer.mean));
+        assert_eq!(numbers(&other.square), numbers(&optimizer.square));
+    }
+}

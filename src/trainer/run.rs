@@ -1,0 +1,249 @@
+//! One sitting of a training: opened fresh or from a checkpoint, driven to its end.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tch::{Device, Tensor};
+
+use super::{
+    Hooks, Outcome, TrainData, TrainError, TrainSpec, TrainState,
+    checkpoint::{self, io},
+    learning_rate,
+    log::Log,
+    open::{check, loader, state},
+    optimizer::{AdamW, Stepped},
+    spec::Plan,
+    validate::{Validated, validate},
+    window::{Report, Window},
+};
+use crate::{
+    batch::{Loader, random::mix},
+    decoder::{DecodeSpec, Decoder, Scoring},
+};
+
+/// Keeps the seeds of dropout apart from those of orders and first weights.
+const DROPOUT: u64 = 0xD80F;
+
+/// A training under way.
+pub(super) struct Run<'a> {
+    decoder: &'a mut dyn Decoder,
+    optimizer: AdamW,
+    spec: &'a TrainSpec,
+    data: &'a TrainData,
+    folder: &'a Path,
+    hooks: &'a Hooks<'a>,
+    plan: Plan,
+    state: TrainState,
+    log: Log,
+    loader: Loader,
+    /// Laid out as the parameters.
+    gradient: Tensor,
+    window: Window,
+    begun: Instant,
+    saved: Instant,
+    waited: Duration,
+    seconds: f64,
+}
+
+impl<'a> Run<'a> {
+    pub fn open(
+        decoder: &'a mut dyn Decoder,
+        spec: &'a TrainSpec,
+        data: &'a TrainData,
+        folder: &'a Path,
+        resume: bool,
+        hooks: &'a Hooks<'a>,
+    ) -> Result<Self, TrainError> {
+        check(decoder, data)?;
+        fs::create_dir_all(folder).map_err(|source| io("create", folder, source))?;
+        let mut optimizer = AdamW::new(decoder.params(), spec);
+        let state = state(decoder, &mut optimizer, spec, data, folder, resume)?;
+        let plan = Plan::new(spec, data.captions.len());
+        let loader = loader(spec, data, plan, state.step)?;
+        Ok(Self {
+            gradient: decoder.params().flat().zeros_like(),
+            log: Log::open(folder, state.step)?,
+            window: Window::default(),
+            begun: Instant::now(),
+            saved: Instant::now(),
+            waited: Duration::ZERO,
+            seconds: 0.0,
+            decoder,
+            optimizer,
+            spec,
+            data,
+            folder,
+            hooks,
+            plan,
+            state,
+            loader,
+        })
+    }
+
+    /// To the last step, or until the score no longer rises.
+    pub fn go(mut self) -> Result<Outcome, TrainError> {
+        let steps = self.plan.steps;
+        self.hooks.progress.start("train", Some(steps));
+        self.hooks.progress.advance(self.state.step.min(steps));
+        let mut stopped_early = self.exhausted();
+        while self.state.step < steps && !stopped_early {
+            self.step()?;
+            let done = self.state.step;
+            let validates = done.is_multiple_of(self.plan.validate_every) || done == steps;
+            if validates || done.is_multiple_of(self.spec.log_every.max(1)) {
+                self.report()?;
+            }
+            if validates {
+                self.validate()?;
+                stopped_early = self.exhausted() && done < steps;
+            } else if self.saved.elapsed().as_secs() >= self.spec.checkpoint_seconds {
+                self.save("last")?;
+            }
+        }
+        self.hooks.progress.finish();
+        Ok(Outcome {
+            steps: self.state.step,
+            best: self.state.best,
+            stopped_early,
+            skipped: self.state.skipped,
+            tokens: self.state.tokens,
+            seconds: self.state.seconds,
+            waited: self.waited.as_secs_f64() / self.seconds.max(1e-9),
+        })
+    }
+
+    fn exhausted(&self) -> bool {
+        self.spec.patience > 0 && self.state.since_best >= self.spec.patience
+    }
+
+    /// One step: its batches' gradients, weighted by their tokens, and the optimizer.
+    fn step(&mut self) -> Result<(), TrainError> {
+        let begun = Instant::now();
+        let waited_before = self.loader.waited;
+        let step = self.state.step;
+        let (_, _, batches) = self.plan.locate(step);
+        let rate = learning_rate(self.spec, step, self.plan.steps);
+        let (loss, tokens) = self.gradients(step, batches)?;
+        let params = self.decoder.params_mut();
+        let stepped: Stepped = self.optimizer.step(params, &mut self.gradient, &loss, rate, step);
+        self.state.step += 1;
+        self.state.tokens += tokens;
+        let waited = self.loader.waited - waited_before;
+        let time = begun.elapsed();
+        self.window.push(loss, stepped, tokens, time, waited);
+        self.waited += waited;
+        self.seconds += time.as_secs_f64();
+        self.state.seconds += time.as_secs_f64();
+        if self.decoder.params().device() == Device::Cpu {
+            self.window.read(&mut self.state, self.spec, rate)?;
+        }
+        self.hooks.progress.advance(1);
+        Ok(())
+    }
+
+    /// The step's loss and number of tokens; its gradient is left in `self.gradient`.
+    fn gradients(&mut self, step: u64, batches: u64) -> Result<(Tensor, u64), TrainError> {
+        let device = self.decoder.params().device();
+        let loaded = (0..batches).map(|_| self.loader.next_batch()).collect::<Result<Vec<_>, _>>()?;
+        let tokens: i64 = loaded.iter().map(|batch| batch.captions.tokens()).sum();
+        let mut total = Tensor::from(0.0f32).to_device(device);
+        for (index, batch) in loaded.into_iter().enumerate() {
+            let prefix = batch.prefix.to_device(device);
+            let captions = batch.captions.to_device(device);
+            let salt = step * self.spec.accumulation as u64 + index as u64;
+            let scoring = Scoring {
+                dropout: Some(mix(self.spec.seed ^ DROPOUT, salt)),
+                label_smoothing: self.spec.label_smoothing,
+            };
+            let (loss, gradients) = self.decoder.gradients(&prefix, &captions, scoring);
+            let share = captions.tokens() as f64 / tokens as f64;
+            self.decoder.params().accumulate(&gradients, share, index == 0, &self.gradient);
+            total += loss * share;
+        }
+        Ok((total, tokens as u64))
+    }
+
+    /// Shows and logs the steps since the last report.
+    fn report(&mut self) -> Result<(), TrainError> {
+        let step = self.state.step;
+        let rate = learning_rate(self.spec, step.saturating_sub(1), self.plan.steps);
+        self.window.read(&mut self.state, self.spec, rate)?;
+        let report = self.window.report();
+        let epoch = step as f64 / self.plan.steps_an_epoch as f64;
+        self.hooks.progress.status(&self.status(&report, epoch));
+        self.log.line(&json!({
+            "step": step, "epoch": epoch, "loss": report.loss, "learning_rate": rate, "gradient_norm": report.norm,
+            "tokens_per_second": report.tokens_per_second, "waited": report.waited, "skipped": self.state.skipped,
+            "seconds": self.state.seconds,
+        }))
+    }
+
+    fn status(&self, report: &Report, epoch: f64) -> String {
+        let Report { loss, tokens_per_second, waited, .. } = report;
+        let steps_left = (self.plan.steps - self.state.step) as f64;
+        let left = steps_left * self.state.seconds / self.state.step.max(1) as f64;
+        let skipped = match self.state.skipped {
+            0 => String::new(),
+            skipped => format!(", {skipped} steps skipped"),
+        };
+        format!(
+            "epoch {epoch:.1}, loss {loss:.3}, {tokens_per_second:.0} tokens/s, {} left, waited {:.1}% for data{skipped}",
+            minutes(left),
+            100.0 * waited
+        )
+    }
+
+    /// Captions of the validation images, their score, and the checkpoints that follow from it.
+    fn validate(&mut self) -> Result<(), TrainError> {
+        let asked = Instant::now();
+        let Validated { score, captions } =
+            validate(self.decoder, self.data, &DecodeSpec::default().greedy(), self.hooks)?;
+        // A best of zero is none: no caption said anything yet that a reference says.
+        let better = self.state.best.is_none_or(|(best, _)| score.value > best || best == 0.0);
+        if better {
+            self.state.best = Some((score.value, self.state.step));
+            self.state.since_best = 0;
+        } else {
+            self.state.since_best += 1;
+        }
+        let shown: Vec<String> = score.shown.iter().map(|(name, value)| format!("{name} {value:.2}")).collect();
+        let progress = self.hooks.progress;
+        let epoch = self.state.step as f64 / self.plan.steps_an_epoch as f64;
+        let best = if better { " (best so far)" } else { "" };
+        progress.line(&format!("epoch {epoch:.1}, step {}: {}{best}", self.state.step, shown.join(", ")));
+        let samples = &captions[..self.spec.samples.min(captions.len())];
+        for (row, caption) in samples {
+            progress.line(&format!("    {}: {caption}", (self.hooks.name)(*row)));
+        }
+        let scores: serde_json::Map<_, _> =
+            score.shown.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        self.log.line(&json!({
+            "step": self.state.step, "epoch": epoch, "score": score.value, "best": better, "scores": scores,
+            "samples": samples, "validation_seconds": asked.elapsed().as_secs_f64(),
+            "elapsed_seconds": self.begun.elapsed().as_secs_f64(),
+        }))?;
+        if better {
+            self.save("best")?;
+        }
+        self.save("last")
+    }
+
+    fn save(&mut self, name: &str) -> Result<(), TrainError> {
+        let rate = learning_rate(self.spec, self.state.step.saturating_sub(1), self.plan.steps);
+        self.window.read(&mut self.state, self.spec, rate)?;
+        self.saved = Instant::now();
+        checkpoint::save(self.folder, name, self.decoder, &self.optimizer, &self.state)
+    }
+}
+
+fn minutes(seconds: f64) -> String {
+    match seconds.round() as u64 {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}

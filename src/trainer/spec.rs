@@ -1,0 +1,179 @@
+//! What a recipe's `[train]` may say.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Schedule, TrainError};
+
+/// How a decoder is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainSpec {
+    /// Passes over the training captions.
+    pub epochs: u64,
+    /// Steps in all; takes the place of `epochs`.
+    pub steps: Option<u64>,
+    /// Captions a batch.
+    pub batch: usize,
+    /// At most so many captions of one image in a batch: its features are read and mapped once for all of them.
+    pub together: usize,
+    /// Batches whose gradients are added up before a step.
+    pub accumulation: usize,
+    /// The largest learning rate.
+    pub learning_rate: f64,
+    /// How it falls after the warm-up.
+    pub schedule: Schedule,
+    /// Steps in which it rises from zero.
+    pub warmup_steps: u64,
+    /// AdamW's decay of the weight matrices.
+    pub weight_decay: f64,
+    /// AdamW's averaging of gradients and of their squares.
+    pub betas: [f64; 2],
+    /// The largest norm of a gradient; larger ones are scaled down. 0 leaves them alone.
+    pub clip: f64,
+    /// The share of a target's probability that is spread over the vocabulary.
+    pub label_smoothing: f64,
+    /// Tokens of a caption that are learned, the end mark counted.
+    pub max_tokens: usize,
+    /// Decides first weights, order and dropout.
+    pub seed: u64,
+    /// Epochs between two validations; fractions work.
+    pub validate_every: f64,
+    /// Validations without a better score before the training stops. 0 never stops early.
+    pub patience: u64,
+    /// Validation images whose captions are shown at each validation.
+    pub samples: usize,
+    /// Steps between two lines of metrics.jsonl.
+    pub log_every: u64,
+    /// Seconds between two checkpoints where no validation writes one.
+    pub checkpoint_seconds: u64,
+}
+
+impl Default for TrainSpec {
+    fn default() -> Self {
+        Self {
+            epochs: 15,
+            steps: None,
+            batch: 100,
+            together: 5,
+            accumulation: 1,
+            learning_rate: 1e-3,
+            schedule: Schedule::Cosine,
+            warmup_steps: 100,
+            weight_decay: 0.01,
+            betas: [0.9, 0.999],
+            clip: 5.0,
+            label_smoothing: 0.1,
+            max_tokens: 40,
+            seed: 0,
+            validate_every: 1.0,
+            patience: 5,
+            samples: 3,
+            log_every: 50,
+            checkpoint_seconds: 120,
+        }
+    }
+}
+
+impl TrainSpec {
+    /// Refuses numbers that cannot be trained with.
+    ///
+    /// # Errors
+    /// Names the first field that does not work.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let share = |value: f64| (0.0..1.0).contains(&value);
+        let rules: [(&'static str, bool, String, &'static str); 11] = [
+            ("epochs", self.epochs > 0 || self.steps.is_some(), self.epochs.to_string(), "at least 1"),
+            ("steps", self.steps != Some(0), "0".into(), "at least 1"),
+            ("batch", self.batch > 0, self.batch.to_string(), "at least 1"),
+            ("accumulation", self.accumulation > 0, self.accumulation.to_string(), "at least 1"),
+            (
+                "learning_rate",
+                self.learning_rate > 0.0 && self.learning_rate.is_finite(),
+                self.learning_rate.to_string(),
+                "above 0",
+            ),
+            ("weight_decay", (0.0..1e3).contains(&self.weight_decay), self.weight_decay.to_string(), "at least 0"),
+            ("betas", self.betas.into_iter().all(share), format!("{:?}", self.betas), "at least 0 and below 1"),
+            ("clip", self.clip >= 0.0, self.clip.to_string(), "at least 0"),
+            (
+                "label_smoothing",
+                share(self.label_smoothing),
+                self.label_smoothing.to_string(),
+                "at least 0 and below 1",
+            ),
+            ("max_tokens", self.max_tokens > 1, self.max_tokens.to_string(), "at least 2"),
+            ("validate_every", self.validate_every > 0.0, self.validate_every.to_string(), "above 0"),
+        ];
+        match rules.into_iter().find(|(_, holds, ..)| !holds) {
+            Some((field, _, value, must)) => Err(TrainError::Spec { field, value, must }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The steps of a training, resolved for so many captions: what happens when is arithmetic from here on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Batches an epoch.
+    pub batches: u64,
+    /// Steps an epoch; the last may have fewer batches.
+    pub steps_an_epoch: u64,
+    /// Steps in all.
+    pub steps: u64,
+    /// Steps between two validations.
+    pub validate_every: u64,
+    accumulation: u64,
+}
+
+impl Plan {
+    pub fn new(spec: &TrainSpec, captions: usize) -> Self {
+        let accumulation = spec.accumulation.max(1) as u64;
+        let batches = captions.div_ceil(spec.batch.max(1)) as u64;
+        let steps_an_epoch = batches.div_ceil(accumulation);
+        let validate_every = (spec.validate_every * steps_an_epoch as f64).round().max(1.0) as u64;
+        let steps = spec.steps.unwrap_or(spec.epochs * steps_an_epoch);
+        Self { batches, steps_an_epoch, steps, validate_every, accumulation }
+    }
+
+    /// The epoch of a step, and its first batch and number of batches within the epoch.
+    pub fn locate(&self, step: u64) -> (u64, u64, u64) {
+        let first = step % self.steps_an_epoch * self.accumulation;
+        (step / self.steps_an_epoch, first, self.accumulation.min(self.batches - first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_say_only_what_they_change() {
+        let spec: TrainSpec = toml::from_str("batch = 7\nschedule = 'noam'").unwrap();
+        assert_eq!(spec, TrainSpec { batch: 7, schedule: Schedule::Noam, ..TrainSpec::default() });
+        assert!(toml::from_str::<TrainSpec>("bach = 7").is_err());
+        let written = toml::to_string(&spec).unwrap();
+        assert_eq!(toml::from_str::<TrainSpec>(&written).unwrap(), spec);
+    }
+
+    #[test]
+    fn the_defaults_work_and_bad_numbers_are_named() {
+        TrainSpec::default().check().unwrap();
+        let field = |spec: TrainSpec| match spec.check() {
+            Err(TrainError::Spec { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(field(TrainSpec { batch: 0, ..TrainSpec::default() }), "batch");
+        assert_eq!(field(TrainSpec { learning_rate: f64::NAN, ..TrainSpec::default() }), "learning_rate");
+        assert_eq!(field(TrainSpec { betas: [0.9, 1.0], ..TrainSpec::default() }), "betas");
+        assert_eq!(field(TrainSpec { label_smoothing: 1.0, ..TrainSpec::default() }), "label_smoothing");
+        assert_eq!(field(TrainSpec { steps: Some(0), ..TrainSpec::default() }), "steps");
+    }
+
+    #[test]
+    fn steps_cover_each_epochs_batches() {
+        let spec = TrainSpec { batch: 10, accumulation: 4, epochs: 3, validate_every: 0.5, ..TrainSpec::default() };
+        let plan = Plan::new(&spec, 95); // 10 batches: steps of 4, 4 and 2
+        assert_eq!((plan.batches, plan.steps_an_epoch, plan.steps, plan.validate_every), (10, 3, 9, 2));
+        assert_eq!([0, 1, 2, 3].map(|step| plan.locate(step)), [(0, 0, 4), (0, 4, 4), (0, 8, 2), (1, 0, 4)]);
+    }
+}

@@ -1,0 +1,176 @@
+//! Whole trainings on small made-up data.
+
+use std::{fs, path::Path, sync::Arc};
+
+use tch::{Device, Kind};
+
+use super::*;
+use crate::{
+    decoder::{AttentionLstmSpec, ColumnInput, DecoderSpec, LstmSpec, build},
+    progress::Silent,
+};
+
+const SPECIAL: Special = Special { bos: 1, eos: 2, unk: Some(3), pad: 0 };
+const VOCAB: usize = 12;
+
+/// Rows of numbers that say what the captions of the row are.
+struct Signs {
+    broken: bool,
+}
+
+impl Column for Signs {
+    fn name(&self) -> &str {
+        "signs"
+    }
+    fn kind(&self) -> Kind {
+        Kind::Float
+    }
+    fn row_shape(&self) -> &[usize] {
+        &[3, 8]
+    }
+    fn gather(&self, rows: &[u32], out: &mut [u8]) -> Vec<usize> {
+        for (row, out) in rows.iter().zip(out.chunks_exact_mut(4 * 24)) {
+            for (at, out) in out.chunks_exact_mut(4).enumerate() {
+                let on = at % 8 == *row as usize % 8;
+                let value: f32 = if self.broken { f32::NAN } else { f32::from(on) };
+                out.copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        vec![]
+    }
+}
+
+/// Row `r` is described by the word `4 + r % 8`, said once or twice.
+fn data(broken: bool) -> TrainData {
+    let word = |row: u32| 4 + row % 8;
+    let captions =
+        (0..60u32).map(|index| Caption { row: index % 20, tokens: vec![word(index % 20); 1 + index as usize / 20] });
+    TrainData {
+        columns: vec![Arc::new(Signs { broken })],
+        captions: captions.collect(),
+        validation: vec![20, 21, 22, 23],
+        special: SPECIAL,
+    }
+}
+
+fn spec() -> TrainSpec {
+    TrainSpec {
+        batch: 7,
+        together: 2,
+        accumulation: 2,
+        epochs: 4,
+        learning_rate: 0.02,
+        warmup_steps: 3,
+        patience: 0,
+        ..TrainSpec::default()
+    }
+}
+
+fn small(kind: &str) -> DecoderSpec {
+    let lstm = LstmSpec { embedding: 32, hidden: 32, layers: 2, dropout: 0.2, ..LstmSpec::default() };
+    let attention = AttentionLstmSpec {
+        width: 16,
+        embedding: 16,
+        hidden: 16,
+        attention: 16,
+        dropout: 0.2,
+        ..AttentionLstmSpec::default()
+    };
+    if kind == "lstm" { DecoderSpec::Lstm(lstm) } else { DecoderSpec::AttentionLstm(attention) }
+}
+
+/// The share of captions whose first word is right.
+fn right(captions: &[(u32, String)]) -> Result<Score, HookError> {
+    let good = captions.iter().filter(|(row, text)| text.split(' ').next() == Some(&(4 + row % 8).to_string()));
+    let value = good.count() as f64 / captions.len() as f64;
+    Ok(Score { value, shown: vec![("right".into(), value)] })
+}
+
+fn go(spec: &TrainSpec, kind: &str, data: &TrainData, run: &Path, resume: bool) -> Result<Outcome, TrainError> {
+    // So small that threads would only wait for each other.
+    tch::set_num_threads(1);
+    let inputs = [ColumnInput { name: "signs".into(), vectors: 3, width: 8 }];
+    let mut decoder = build(&small(kind), &inputs, VOCAB, spec.seed, Device::Cpu).unwrap();
+    let text = |tokens: &[u32]| tokens.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let hooks = Hooks { progress: &Silent, name: &|row| row.to_string(), text: &text, score: &right };
+    train(decoder.as_mut(), spec, data, run, resume, &hooks)
+}
+
+fn model(run: &Path, file: &str) -> Vec<u8> {
+    fs::read(run.join("checkpoints/last").join(file)).unwrap()
+}
+
+#[test]
+fn a_training_cut_in_two_gives_the_same_bytes() {
+    for kind in ["lstm", "attention-lstm"] {
+        let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let spec = TrainSpec { schedule: Schedule::Constant, validate_every: 100.0, ..spec() };
+        let until = |steps| TrainSpec { steps: Some(steps), ..spec.clone() };
+        go(&until(20), kind, &data(false), whole.path(), false).unwrap();
+        go(&until(10), kind, &data(false), cut.path(), false).unwrap();
+        let halfway = model(cut.path(), "model.safetensors");
+        go(&until(20), kind, &data(false), cut.path(), true).unwrap();
+        for file in ["model.safetensors", "optimizer.safetensors"] {
+            assert!(model(whole.path(), file) == model(cut.path(), file), "{kind}: {file} differs");
+        }
+        assert!(halfway != model(cut.path(), "model.safetensors"));
+    }
+}
+
+#[test]
+fn both_decoders_learn_what_the_features_say() {
+    for kind in ["lstm", "attention-lstm"] {
+        let run = tempfile::tempdir().unwrap();
+        let spec = TrainSpec { epochs: 80, schedule: Schedule::Constant, validate_every: 20.0, ..spec() };
+        let outcome = go(&spec, kind, &data(false), run.path(), false).unwrap();
+        let text = fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
+        assert_eq!(outcome.best.unwrap().0, 1.0, "{kind}: {text}");
+        assert_eq!((outcome.steps, outcome.skipped), (400, 0));
+        assert_eq!(outcome.tokens, 80 * (20 * 2 + 20 * 3 + 20 * 4));
+        assert_eq!(text.lines().count(), 12, "{text}");
+        assert!(find_checkpoint(run.path(), "best").is_some());
+    }
+}
+
+#[test]
+fn a_score_that_no_longer_rises_ends_the_training() {
+    let run = tempfile::tempdir().unwrap();
+    let spec = TrainSpec { learning_rate: 1e-9, patience: 2, ..spec() };
+    let outcome = go(&spec, "lstm", &data(false), run.path(), false).unwrap();
+    assert!(outcome.stopped_early);
+    assert_eq!((outcome.steps, outcome.best.unwrap().1), (15, 5));
+}
+
+#[test]
+fn losses_that_are_not_finite_end_the_training() {
+    let run = tempfile::tempdir().unwrap();
+    let error = go(&spec(), "attention-lstm", &data(true), run.path(), false).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { step: 5, steps: 5, .. }), "{error}");
+}
+
+#[test]
+fn a_run_is_neither_overwritten_nor_made_up() {
+    let run = tempfile::tempdir().unwrap();
+    let spec = TrainSpec { steps: Some(2), ..spec() };
+    assert!(matches!(go(&spec, "lstm", &data(false), run.path(), true), Err(TrainError::NothingToResume { .. })));
+    go(&spec, "lstm", &data(false), run.path(), false).unwrap();
+    assert!(matches!(go(&spec, "lstm", &data(false), run.path(), false), Err(TrainError::Exists { .. })));
+    let other = TrainSpec { batch: 8, ..spec };
+    assert!(matches!(
+        go(&other, "lstm", &data(false), run.path(), true),
+        Err(TrainError::Changed { field: "train.batch", .. })
+    ));
+}
+
+#[test]
+fn data_that_does_not_fit_is_refused_before_the_first_step() {
+    let run = tempfile::tempdir().unwrap();
+    let fails = |data: TrainData| go(&spec(), "lstm", &data, run.path(), false).unwrap_err();
+    assert!(matches!(fails(TrainData { captions: [].into(), ..data(false) }), TrainError::NoCaptions));
+    assert!(matches!(fails(TrainData { validation: vec![], ..data(false) }), TrainError::NoValidation));
+    let foreign = [Caption { row: 7, tokens: vec![4, 12] }].into();
+    let error = fails(TrainData { captions: foreign, ..data(false) });
+    assert!(matches!(error, TrainError::Token { row: 7, token: 12, vocab: 12 }));
+    let columns = [data(false).columns, data(false).columns].concat();
+    assert!(matches!(fails(TrainData { columns, ..data(false) }), TrainError::Columns { found: 2, expected: 1 }));
+}

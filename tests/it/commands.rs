@@ -1,0 +1,180 @@
+//! What the program says when something is wrong: each message as a user sees it.
+
+use crate::support::{Place, fixture};
+
+#[test]
+fn help_and_usage() {
+    let place = Place::new();
+    assert!(place.icecap("--help").good().out.contains("encode"));
+    for command in [
+        "demo",
+        "export",
+        "inspect",
+        "encode",
+        "cache list",
+        "cache verify",
+        "cache drop",
+        "train",
+        "caption",
+        "evaluate",
+    ] {
+        let help = place.icecap(&format!("{command} --help")).good().out;
+        assert!(help.contains("Example:"), "{command} has no example:\n{help}");
+    }
+    assert_eq!(place.icecap("encode").code, Some(2));
+    assert_eq!(place.icecap("frobnicate").code, Some(2));
+    assert_eq!(place.icecap("encode recipe.toml --cache cache --max-missing 200%").code, Some(2));
+}
+
+#[test]
+fn a_recipe_that_is_not_there() {
+    insta::assert_snapshot!(Place::new().icecap("encode nowhere.toml --cache cache").bad(), @r#"
+    error: the recipe `nowhere.toml` can't be read
+      cause: No such file or directory (os error 2)
+    hint: check the path; the recipes that come with icecap are in pipelines/
+    "#);
+}
+
+#[test]
+fn a_tap_that_does_not_exist() {
+    let place = Place::with_recipe();
+    insta::assert_snapshot!(place.icecap("encode recipe.toml --data . --cache cache --set column.0.tap=c22").bad(), @r#"
+    error: `./tiny.onnx` has no tensor `c22`; nearest: `c2`, `c1`
+    hint: `icecap inspect ./tiny.onnx` lists what can be tapped
+    "#);
+}
+
+#[test]
+fn a_model_that_does_not_say_how_pictures_are_prepared() {
+    let place = Place::with_recipe();
+    std::fs::copy(fixture("encoder/fixed_batch.onnx"), place.path("bare.onnx")).expect("a model");
+    insta::assert_snapshot!(place.icecap("encode recipe.toml --data . --cache cache --set encoder.model=bare.onnx").bad(), @r#"
+    error: `./bare.onnx` doesn't say how its pictures are prepared, and the recipe's [encoder] lacks mean, std
+    hint: give them as the encoder was trained: resize (the shorter side, or [height, width]), mean and std, for example mean = [0.485, 0.456, 0.406]
+    "#);
+}
+
+#[test]
+fn a_column_of_another_key() {
+    let place = Place::with_recipe();
+    place.icecap("encode recipe.toml --data . --cache cache").good();
+    let refused = place.icecap("encode recipe.toml --data . --cache cache --set column.0.pool=2x2").bad();
+    assert!(refused.contains("`encoder.pool`") && refused.contains("2x2") && refused.contains("4x4"), "{refused}");
+    assert!(refused.contains("--overwrite"), "{refused}");
+    place.icecap("encode recipe.toml --data . --cache cache --set column.0.pool=2x2 --overwrite").good();
+}
+
+#[test]
+fn bad_pictures_are_missing_rows_with_their_reasons() {
+    let place = Place::with_recipe();
+    let good = icecap::dataset::shapes::Scene { seed: 1, index: 0, side: 64 }.png();
+    for index in 0..4 {
+        place.write(&format!("pictures/good{index}.png"), &good);
+    }
+    place.write("pictures/empty.jpg", "");
+    place.write("pictures/text.jpg", "this is not a picture");
+    place.write("pictures/cut.png", &good[..good.len() / 2]);
+    let recipe = place.read("recipe.toml");
+    let columns = &recipe[recipe.find("[encoder]").expect("an encoder")..];
+    place.write("folder.toml", format!("[dataset]\nformat = \"folder\"\nimages = \"pictures\"\n\n{columns}"));
+    insta::assert_snapshot!(place.icecap("encode folder.toml --data . --cache cache").bad(), @r#"
+    7 rows: 7 new
+    error: 3 of 7 pictures of column `grid` are missing (1 empty, 1 not-an-image, 1 truncated), more than the 5% that --max-missing allows
+    hint: nothing is lost: put the pictures in place and run the same command with --retry-missing, or allow more, for example --max-missing 43%
+    "#);
+    // Nothing was lost: with leave to miss so many, the column is finished without encoding anything again.
+    let report = place.icecap("encode folder.toml --data . --cache cache --max-missing 50% --json").good().json();
+    assert_eq!(report["encoded"], 0);
+    assert_eq!(report["columns"][0]["missing"], serde_json::json!({"empty": 1, "not-an-image": 1, "truncated": 1}));
+    // A picture put in place is encoded on request.
+    place.write("pictures/empty.jpg", &good);
+    let line = "encode folder.toml --data . --cache cache --max-missing 50% --retry-missing --json";
+    let report = place.icecap(line).good().json();
+    assert_eq!(report["columns"][0]["missing"], serde_json::json!({"not-an-image": 1, "truncated": 1}));
+}
+
+#[test]
+fn folders_that_are_no_cache_and_no_run() {
+    let place = Place::with_recipe();
+    place.write("other/file.txt", "something else");
+    insta::assert_snapshot!(place.icecap("train recipe.toml --data . --cache other --run run").bad(), @r#"
+    error: `other` is not a cache: it has no `cache.json`
+    hint: `icecap encode RECIPE --cache other` makes one
+    "#);
+    insta::assert_snapshot!(place.icecap("encode recipe.toml --data . --cache other").bad(), @r#"
+    error: cannot make a cache in `other`: the folder holds `file.txt`
+    hint: name a folder that is empty or does not exist yet
+    "#);
+    insta::assert_snapshot!(place.icecap("caption other picture.png").bad(), @r#"
+    error: `other` is not a run: it has no `run.json`
+    hint: give the folder that `icecap train --run` wrote
+    "#);
+    insta::assert_snapshot!(place.icecap("cache list other").bad(), @r#"
+    error: `other` is not a cache: it has no `cache.json`
+    hint: `icecap encode RECIPE --cache other` makes one
+    "#);
+}
+
+#[test]
+fn a_flipped_bit_is_found() {
+    let place = Place::with_recipe();
+    place.icecap("encode recipe.toml --data . --cache cache").good();
+    let (name, mut bytes) = crate::support::files(&place.path("cache/columns"))
+        .into_iter()
+        .find(|(name, _)| name.starts_with("whole") && name.ends_with(".safetensors"))
+        .expect("a shard");
+    let at = bytes.len() - 2000;
+    bytes[at] ^= 1;
+    place.write(&format!("cache/columns/{name}"), bytes);
+    let ended = place.icecap("cache verify cache");
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.out.contains("grid: sound"), "{}", ended.out);
+    assert!(ended.out.contains("whole: DAMAGED"), "{}", ended.out);
+    assert!(ended.out.contains("00000.safetensors"), "{}", ended.out);
+}
+
+#[test]
+fn results_that_do_not_fit_their_annotations() {
+    let place = Place::new();
+    place.write("truth.json", r#"{"annotations": [{"image_id": 1, "caption": "a dog runs"}]}"#);
+    place.write("twice.json", r#"[{"image_id": 1, "caption": "a dog"}, {"image_id": 1, "caption": "a cat"}]"#);
+    place.write("other.json", r#"[{"image_id": 7, "caption": "a dog"}]"#);
+    place.write("broken.json", "[{");
+    insta::assert_snapshot!(place.icecap("evaluate twice.json --annotations truth.json").bad(), @r#"
+    error: `twice.json` has more than one caption for image 1
+    hint: a results file holds one caption an image
+    "#);
+    insta::assert_snapshot!(place.icecap("evaluate other.json --annotations truth.json").bad(), @r#"
+    error: `other.json` captions 1 images that `truth.json` doesn't have: 7
+    hint: give the annotations of the same split
+    "#);
+    insta::assert_snapshot!(place.icecap("evaluate broken.json --annotations truth.json").bad(), @r#"
+    error: `broken.json` is not a results file: [{"image_id": .., "caption": ..}, ..]
+      cause: EOF while parsing an object at line 1 column 2
+    "#);
+    insta::assert_snapshot!(place.icecap("evaluate other.json").bad(), @r#"
+    error: `other.json` is a results file, and there is nothing to compare it with
+    hint: give the references by --annotations captions.json
+    "#);
+}
+
+#[test]
+fn onnxruntime_that_is_not_where_it_was_said_to_be() {
+    let place = Place::with_recipe();
+    insta::assert_snapshot!(place.icecap("--onnxruntime nowhere.so encode recipe.toml --data . --cache cache").bad(), @r#"
+    error: ONNX Runtime was not found; looked at
+      `nowhere.so` (named, but there is no such file)
+    hint: run `make setup`, or name the library with --onnxruntime FILE or ORT_DYLIB_PATH
+    "#);
+}
+
+#[test]
+fn cuda_that_is_not_there_is_said_plainly() {
+    if std::path::Path::new("/proc/driver/nvidia/version").exists() {
+        eprintln!("skipped: there is a GPU");
+        return;
+    }
+    let place = Place::with_recipe();
+    let ended = place.icecap("encode recipe.toml --data . --cache cache --device cuda").good();
+    assert!(ended.err.contains("`cuda:0` was asked for"), "{}", ended.err);
+}

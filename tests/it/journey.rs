@@ -1,0 +1,185 @@
+//! The whole way, with the built program: encode, be killed, resume, train, evaluate, caption.
+
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use crate::support::{Place, files, shared};
+
+#[test]
+fn from_pictures_to_captions() {
+    let place = Place::with_recipe();
+    let report = place.icecap("encode recipe.toml --data . --cache cache --json").good().json();
+    assert_eq!(report["rows"], 144);
+    assert_eq!(report["encoded"], 144);
+    assert_eq!(report["columns"][0]["shape"], serde_json::json!([16, 8]));
+    assert_eq!(report["columns"][1]["dtype"], "f32");
+
+    let again = place.icecap("encode recipe.toml --data . --cache cache").good();
+    assert!(again.err.contains("all 144 rows were encoded before"), "{}", again.err);
+
+    let listed = place.icecap("cache list cache --json").good().json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(2));
+    place.icecap("cache verify cache").good();
+
+    place
+        .icecap("train recipe.toml --data . --cache cache --run run --set train.steps=600 --set train.validate_every=5")
+        .good();
+    let scores = place.icecap("evaluate run --split test --beam 3 -o results.json --json").good().json();
+    assert_eq!(scores["images"], 12);
+    assert!(scores["bleu"][0].as_f64().is_some_and(|bleu| bleu > 0.2), "{scores}");
+    let results: Vec<serde_json::Value> = serde_json::from_str(&place.read("results.json")).expect("results");
+    assert_eq!(results.len(), 12);
+    assert_eq!(results[0]["image_id"], "test-000000");
+
+    // The same scores from the files alone.
+    let rows = place.read("cache/rows.jsonl");
+    let annotations: Vec<serde_json::Value> = rows
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a row"))
+        .filter(|row| row["split"] == "test")
+        .flat_map(|row| {
+            let captions = row["captions"].as_array().expect("captions").clone();
+            captions.into_iter().map(move |caption| serde_json::json!({"image_id": row["id"], "caption": caption}))
+        })
+        .collect();
+    place.write("truth.json", serde_json::json!({ "annotations": annotations }).to_string());
+    let alone = place.icecap("evaluate results.json --annotations truth.json --json").good().json();
+    assert_eq!(alone["cider"], scores["cider"]);
+
+    // A picture of its own, from a file: what the cache says of the same scene must be said again.
+    let picture = icecap::dataset::shapes::Scene { seed: 0, index: 2 << 32, side: 64 }.png();
+    place.write("picture.png", picture);
+    let captioned = place.icecap("caption run picture.png --beam 3 --json").good().json();
+    assert_eq!(captioned[0]["caption"], results[0]["caption"]);
+
+    place.icecap("cache drop cache whole").good();
+    assert_eq!(place.icecap("cache list cache --json").good().json().as_array().map(Vec::len), Some(1));
+}
+
+/// Kills the program again and again while it encodes; what is there in the end is what one run alone would have written.
+#[test]
+fn a_killed_encode_resumes_to_the_same_bytes() {
+    let place = Place::with_recipe();
+    let line = "encode recipe.toml --data . --set dataset.train=1500";
+    place.icecap(&format!("{line} --cache whole --threads 1")).good();
+    let begun = Instant::now();
+    for wait in [30_u64, 60, 90, 120, 150, 60, 45, 75] {
+        let mut command = place.command(&format!("{line} --cache killed --threads 2"));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("icecap runs");
+        // The time from the start of the encoding proper, which takes a while to begin.
+        let journal = |place: &Place| {
+            let columns = place.path("killed/columns");
+            std::fs::read_dir(columns).is_ok_and(|mut folders| folders.next().is_some())
+        };
+        while !journal(&place) && begun.elapsed() < Duration::from_secs(120) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(wait));
+        child.kill().expect("SIGKILL");
+        child.wait().expect("an end");
+    }
+    place.icecap(&format!("{line} --cache killed --threads 2")).good();
+    place.icecap("cache verify killed").good();
+    let shards = |cache: &str| {
+        let mut found = files(&place.path(&format!("{cache}/columns")));
+        found.retain(|(name, _)| name.ends_with(".safetensors") || name.ends_with("missing.jsonl"));
+        found
+    };
+    let (whole, killed) = (shards("whole"), shards("killed"));
+    assert!(!whole.is_empty());
+    for ((name, bytes), (other, others)) in whole.iter().zip(&killed) {
+        assert_eq!(name, other);
+        assert!(bytes == others, "{name} differs");
+    }
+    assert_eq!(whole.len(), killed.len());
+}
+
+#[test]
+fn a_killed_training_resumes_to_the_same_weights() {
+    let place = Place::with_recipe();
+    place.icecap("encode recipe.toml --data . --cache cache").good();
+    let line = "train recipe.toml --data . --cache cache --set train.steps=60 --set train.validate_every=0.1";
+    place.icecap(&format!("{line} --run whole")).good();
+
+    let mut child = place.command(&format!("{line} --run killed"));
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("icecap runs");
+    let begun = Instant::now();
+    while !place.path("killed/checkpoints/last/model.safetensors").exists()
+        && begun.elapsed() < Duration::from_secs(120)
+    {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().expect("SIGKILL");
+    child.wait().expect("an end");
+    place.icecap(&format!("{line} --run killed --resume")).good();
+    for name in ["model.safetensors", "optimizer.safetensors"] {
+        let bytes =
+            |run: &str| std::fs::read(place.path(&format!("{run}/checkpoints/last/{name}"))).expect("a checkpoint");
+        assert!(bytes("whole") == bytes("killed"), "{name} differs");
+    }
+    let refused = place.icecap(&format!("{line} --run killed")).bad();
+    assert!(refused.contains("holds a run already"), "{refused}");
+    let refused = place.icecap(&format!("{line} --run killed --resume --set train.seed=9")).bad();
+    assert!(refused.contains("seed = 9"), "{refused}");
+}
+
+/// New and changed pictures are encoded, and only they.
+#[test]
+fn only_new_and_changed_pictures_are_encoded_again() {
+    let place = Place::with_recipe();
+    let scene = |index| icecap::dataset::shapes::Scene { seed: 5, index, side: 64 }.png();
+    for index in 0..20 {
+        place.write(&format!("pictures/{index:02}.png"), scene(index));
+    }
+    let recipe = place.read("recipe.toml");
+    let columns = &recipe[recipe.find("[encoder]").expect("an encoder")..];
+    place.write("folder.toml", format!("[dataset]\nformat = \"folder\"\nimages = \"pictures\"\n\n{columns}"));
+    let encode = || place.icecap("encode folder.toml --data . --cache cache --json").good().json()["encoded"].clone();
+    assert_eq!(encode(), 20);
+    assert_eq!(encode(), 0);
+    place.write("pictures/03.png", scene(100));
+    place.write("pictures/90.png", scene(101));
+    assert_eq!(encode(), 2);
+    assert_eq!(encode(), 0);
+    place.icecap("cache verify cache").good();
+
+    // The cache of all 21 at once holds the same rows, in another order of pictures.
+    place.icecap("encode folder.toml --data . --cache fresh").good();
+    let rows = |cache: &str| {
+        let cache = icecap_cache::Cache::open(place.path(cache)).expect("a cache");
+        let column = cache.column("whole").expect("a column");
+        let mut rows: Vec<(String, Vec<u8>)> = (0..cache.rows().len())
+            .map(|row| (cache.rows().id(row), column.row(row).expect("a row").to_vec()))
+            .collect();
+        rows.sort();
+        rows
+    };
+    assert_eq!(rows("cache"), rows("fresh"));
+}
+
+/// Real photographs through a real encoder, and a real shard read by Python.
+#[test]
+fn python_opens_a_shard_of_real_photographs() {
+    let (Some(pictures), Some(model)) = (shared("coco_mini/train2017"), shared("encoders/mobilenet_v2.onnx")) else {
+        return;
+    };
+    let place = Place::new();
+    place.write(
+        "recipe.toml",
+        format!(
+            "[dataset]\nformat = \"folder\"\nimages = {pictures:?}\n[encoder]\nmodel = {model:?}\nresize = 224\ncrop = 224\n\
+             mean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]\n[[column]]\nname = \"avgpool\"\ntap = \"features\"\n"
+        ),
+    );
+    let report = place.icecap("encode recipe.toml --data . --cache cache --json").good().json();
+    assert_eq!(report["rows"], 80);
+    let python = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    let code = "import glob\nfrom safetensors import safe_open\n\
+                rows = safe_open(glob.glob('cache/columns/avgpool-*/*.safetensors')[0], 'np').get_tensor('embedding')\n\
+                print(rows.shape, rows.dtype, bool((rows != 0).any(axis=1).all()))";
+    let output =
+        std::process::Command::new(python).args(["-c", code]).current_dir(place.path(".")).output().expect("Python");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "(80, 1280) float16 True", "{output:?}");
+}

@@ -1,0 +1,6 @@
+//! The integration tests: one binary, so that the slow link happens once.
+
+mod commands;
+mod journey;
+mod layers;
+mod support;

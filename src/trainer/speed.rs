@@ -69,8 +69,12 @@ fn measure(name: &str, decoder: &DecoderSpec, together: usize, steps: u64) {
     let inputs = [ColumnInput { name: "grid".into(), vectors: 49, width: 1280 }];
     let mut decoder = build(decoder, &inputs, VOCAB, 0, Device::Cpu).unwrap();
     let data = data(6000);
-    let hooks =
-        Hooks { progress: &Silent, name: &|row| row.to_string(), text: &|_| String::new(), score: &|_| Ok(Score { value: 0.0, shown: vec![] }) };
+    let hooks = Hooks {
+        progress: &Silent,
+        name: &|row| row.to_string(),
+        text: &|_| String::new(),
+        score: &|_| Ok(Score { value: 0.0, shown: vec![] }),
+    };
     let mut go = |steps| {
         let spec = TrainSpec { steps: Some(steps), together, validate_every: 1e6, ..TrainSpec::default() };
         let run = tempfile::tempdir().unwrap();

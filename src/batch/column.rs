@@ -81,6 +81,15 @@ pub fn gather(columns: &[impl AsRef<dyn Column>], rows: &[u32]) -> Prefix {
     Prefix { columns: columns.iter().map(|column| one(column.as_ref())).collect() }
 }
 
+/// The rows of a matrix `[R, C]`, on the host.
+///
+/// # Panics
+/// Where it isn't a matrix of floats.
+#[must_use]
+pub fn rows_of(matrix: &Tensor) -> Vec<Vec<f32>> {
+    Vec::try_from(matrix.to_device(Device::Cpu).to_kind(Kind::Float)).expect("a matrix of floats")
+}
+
 #[cfg(test)]
 pub(crate) mod fake {
     //! A column that lives in memory.

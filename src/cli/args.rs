@@ -191,8 +191,26 @@ pub(super) struct Train {
 #[derive(Debug, Args)]
 pub(super) struct Search {
     /// Width of the beam; 1 is greedy
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["temperature", "top_k", "top_p"])]
     pub beam: Option<usize>,
+    /// Sample, dividing the logits by this
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// Sample from the K most probable tokens
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Sample from the most probable tokens that together have this probability
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f64>,
+    /// What is sampled
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Say no sequence of so many tokens twice
+    #[arg(long, value_name = "N")]
+    pub no_repeat_ngram: Option<usize>,
+    /// Divide log-probabilities by length to this power: 0 prefers short captions
+    #[arg(long, value_name = "A")]
+    pub length_penalty: Option<f64>,
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub device: String,
@@ -200,7 +218,8 @@ pub(super) struct Search {
 
 /// Caption new pictures with a trained run, end to end
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  icecap caption runs/attention holiday.jpg --beam 5")]
+#[command(after_help = "Example:\n  icecap caption runs/attention holiday.jpg --beam 5\n  \
+    icecap caption runs/attention holiday.jpg --top-p 0.9 --temperature 0.8 --seed 1")]
 pub(super) struct Caption {
     /// The run's folder
     pub run: PathBuf,
@@ -212,6 +231,9 @@ pub(super) struct Caption {
     /// The encoder's ONNX file, where it has moved since the run was trained
     #[arg(long, value_name = "MODEL.onnx")]
     pub model: Option<PathBuf>,
+    /// Write where the decoder looked before each word, one JSON file a picture, into this folder
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub attention: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

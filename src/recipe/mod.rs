@@ -19,7 +19,12 @@ pub use decoder::DecoderSection;
 pub use encoder::{ColumnSpec, EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
 pub use error::RecipeError;
 
-use crate::{dataset::DatasetSpec, decoder::DecodeSpec, text::TokenizerSpec, trainer::TrainSpec};
+use crate::{
+    dataset::DatasetSpec,
+    decoder::{DecodeSpec, DecoderError},
+    text::TokenizerSpec,
+    trainer::TrainSpec,
+};
 use strict::Fault;
 
 /// A recipe as typed.
@@ -102,6 +107,9 @@ impl Recipe {
                 let hint = "use letters, digits, `.`, `_` and `-`".to_owned();
                 fault(&["column", &index, "name"], format!("`{}` can't name a column", column.name), Some(hint));
             }
+        }
+        if let Err(DecoderError::Decode { field, value, must }) = self.decode.check() {
+            fault(&["decode", field], format!("`{value}` does not work: it must be {must}"), None);
         }
         if self.columns.is_empty() {
             fault(&["encoder"], "the recipe has no [[column]]: nothing would be kept".to_owned(), None);

@@ -1,6 +1,7 @@
 //! `icecap caption`: pictures in, captions out: the one place where both stages run in one process.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{evaluate::search, model::Model, run::Run};
+use super::{evaluate::SearchOptions, model::Model, run::Run};
 use crate::{
     batch::{self, Column, HeldColumn},
     decoder,
@@ -22,8 +23,10 @@ use crate::{
 /// What `icecap caption` is told.
 #[derive(Debug, Clone)]
 pub struct CaptionOptions {
-    /// The width of the beam, where it isn't the recipe's.
-    pub beam: Option<usize>,
+    /// How captions are searched for, where it isn't the recipe's way.
+    pub search: SearchOptions,
+    /// Whether the decoder's attention is wanted.
+    pub attention: bool,
     /// `cpu`, `cuda`, `cuda:N`.
     pub device: String,
     /// The ONNX file, where it isn't where the run found it.
@@ -41,6 +44,36 @@ pub struct Captioned {
     pub caption: String,
     /// The sum of the natural log-probabilities of its tokens.
     pub log_prob: f64,
+    /// Where the decoder looked before each token, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention: Option<Attention>,
+}
+
+/// Where a decoder looked.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attention {
+    /// The caption's tokens; the last is the end mark, empty.
+    pub tokens: Vec<String>,
+    /// The columns it looked at, and the shape of their rows: the last axis is a vector's width, the others count vectors.
+    pub columns: Vec<AttendedColumn>,
+    /// The share of each vector, all columns' one after another, before each token: `[T][K]`.
+    pub weights: Vec<Vec<f32>>,
+}
+
+/// A column that was looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct AttendedColumn {
+    /// Its name.
+    pub name: String,
+    /// The shape of a row.
+    pub shape: Vec<usize>,
+}
+
+/// The decoder looks at all vectors alike.
+#[derive(Debug, thiserror::Error)]
+#[error("the run `{}` has no attention to show: its decoder doesn't weigh the image's vectors\nhint: leave --attention out, or train `kind = \"attention-lstm\"`", run.display())]
+pub struct NoAttention {
+    run: PathBuf,
 }
 
 /// A picture that can't be captioned.
@@ -81,23 +114,52 @@ pub fn caption(
     note.iter().for_each(|note| progress.line(note));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut session = EncoderSession::new(&model.compiled, device, threads)?;
-    let spec = search(&run.recipe.decode, options.beam);
+    let spec = options.search.apply(&run.recipe.decode)?;
     progress.start("caption", Some(images.len() as u64));
     let mut captions = Vec::with_capacity(images.len());
-    for images in images.chunks(model.resolved.plan.batch) {
+    for (at, images) in images.chunks(model.resolved.plan.batch).enumerate() {
         let columns = run.view(embed(&model, &mut session, images)?)?;
         let rows: Vec<u32> = (0..images.len() as u32).collect();
         let prefix = batch::gather(&columns, &rows).to_device(decoder.params().device());
-        let spoken = decoder::generate(decoder.as_ref(), &prefix, &spec, run.special());
-        captions.extend(images.iter().zip(spoken).map(|(image, spoken)| Captioned {
-            image: image.clone(),
-            caption: run.tokenizer.decode(&spoken.tokens),
-            log_prob: spoken.log_prob,
-        }));
+        let first = at * model.resolved.plan.batch;
+        let spoken = decoder::generate_from(decoder.as_ref(), &prefix, &spec, run.special(), first);
+        for (index, (image, spoken)) in images.iter().zip(spoken).enumerate() {
+            let prefix = prefix.narrow(index as i64, 1);
+            let look = || attention(run, decoder.as_ref(), &prefix, &columns, &spoken.tokens);
+            captions.push(Captioned {
+                image: image.clone(),
+                caption: run.tokenizer.decode(&spoken.tokens),
+                log_prob: spoken.log_prob,
+                attention: options.attention.then(look).transpose()?,
+            });
+        }
         progress.advance(images.len() as u64);
     }
     progress.finish();
     Ok(captions)
+}
+
+/// Where the decoder looks while `tokens` are said of the one image of `prefix`.
+fn attention(
+    run: &Run,
+    decoder: &dyn decoder::Decoder,
+    prefix: &batch::Prefix,
+    columns: &[Arc<dyn Column>],
+    tokens: &[u32],
+) -> Result<Attention> {
+    let captions = batch::Captions::pack(&[(0, tokens)], run.special(), tokens.len() + 1);
+    let captions = captions.to_device(decoder.params().device());
+    let weights = decoder.attention(prefix, &captions).ok_or_else(|| NoAttention { run: run.folder.clone() })?;
+    let shown = tokens.iter().map(|token| run.tokenizer.decode(&[*token])).chain([String::new()]);
+    let column = |column: &Arc<dyn Column>| AttendedColumn {
+        name: column.name().to_owned(),
+        shape: column.row_shape().to_vec(),
+    };
+    Ok(Attention {
+        tokens: shown.collect(),
+        columns: columns.iter().map(column).collect(),
+        weights: batch::rows_of(&weights),
+    })
 }
 
 /// The run's encoder, with the columns that its decoder reads, in their order.
@@ -137,5 +199,23 @@ fn load(path: &Path, model: &Model, pixels: &mut [u8]) -> Result<()> {
     let bytes = fs::read(path).with_context(|| format!("the picture `{}` can't be read", path.display()))?;
     image::load_into(&bytes, &model.resolved.preprocess, pixels)
         .map_err(|source| BadPicture { path: path.to_owned(), source })?;
+    Ok(())
+}
+
+/// Writes the attention of each caption as JSON into `folder`: `PICTURE.json`, numbered where two pictures share a name.
+///
+/// # Errors
+/// Where a file can't be written.
+pub fn write_attention(folder: &Path, captions: &[Captioned]) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("the folder `{}` can't be made", folder.display()))?;
+    let mut taken = HashSet::new();
+    for captioned in captions {
+        let name = captioned.image.file_name().map_or_else(|| "picture".into(), |name| name.to_string_lossy());
+        let numbered = |n: usize| if n == 0 { format!("{name}.json") } else { format!("{name}.{n}.json") };
+        let file = (0..).map(numbered).find(|file| taken.insert(file.clone())).unwrap_or_default();
+        let path = folder.join(file);
+        let text = serde_json::to_string(captioned)?;
+        fs::write(&path, text + "\n").with_context(|| format!("`{}` can't be written", path.display()))?;
+    }
     Ok(())
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{
     caption::{CaptionOptions, caption},
     encode::{EncodeOptions, EncodeReport, encode},
-    evaluate::{EvaluateOptions, evaluate_run},
+    evaluate::{EvaluateOptions, SearchOptions, evaluate_run},
     run::{Run, RunError},
     train::{TrainOptions, TrainReport, train},
 };
@@ -180,16 +180,25 @@ fn trial(
         outcome => outcome?,
     };
     let run = Run::open(&folder)?;
-    let evaluate_options =
-        EvaluateOptions { split: dataset::TEST.to_owned(), cache: None, beam: None, device: "cpu".to_owned() };
+    let evaluate_options = EvaluateOptions {
+        split: dataset::TEST.to_owned(),
+        cache: None,
+        search: SearchOptions::default(),
+        device: "cpu".to_owned(),
+    };
     let evaluation = evaluate_run(&run, &evaluate_options, progress)?;
     let truths = dataset::load(&recipe.dataset, &options.out)?;
     let mut judgement = Judgement::default();
     for (item, result) in truths.split(dataset::TEST).zip(&evaluation.results) {
         judgement += judge(&item.captions, &result.caption);
     }
-    let caption_options =
-        CaptionOptions { beam: None, device: "cpu".to_owned(), model: None, onnxruntime: options.onnxruntime.clone() };
+    let caption_options = CaptionOptions {
+        search: SearchOptions::default(),
+        attention: false,
+        device: "cpu".to_owned(),
+        model: None,
+        onnxruntime: options.onnxruntime.clone(),
+    };
     let paths: Vec<PathBuf> = pictures.iter().map(|(path, _)| path.clone()).collect();
     let captions = caption(&run, &paths, &caption_options, progress)?;
     let column = &run.info.columns[0].input;

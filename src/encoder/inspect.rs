@@ -50,6 +50,7 @@ pub fn inspect_at(path: &Path, size: Option<[usize; 2]>) -> Result<Vec<TensorInf
     let [height, width] = size.unwrap_or([image.height.unwrap_or(crop[0]), image.width.unwrap_or(crop[1])]);
     image.check_size(&model, height, width)?;
     let batch = image.batch.unwrap_or(2);
+    super::plan::check_sizes(batch, height, width)?;
     let names = from_the_picture(model.graph(), &image);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     graph::prune(model.graph_mut(), &names);

@@ -152,21 +152,7 @@ pub struct EncoderPlan {
 impl EncoderPlan {
     /// Refuses numbers that make no sense and columns of one name.
     pub(super) fn check(&self) -> Result<(), EncoderError> {
-        let size = format!("{}x{}", self.height, self.width);
-        if self.height == 0 || self.width == 0 || self.height.max(self.width) > 1 << 14 {
-            return Err(EncoderError::Plan {
-                field: "the picture's size",
-                value: size,
-                wanted: "1 to 16384 pixels a side",
-            });
-        }
-        if self.batch == 0 || self.batch > 1 << 16 {
-            return Err(EncoderError::Plan {
-                field: "batch",
-                value: self.batch.to_string(),
-                wanted: "1 to 65536 images",
-            });
-        }
+        check_sizes(self.batch, self.height, self.width)?;
         if self.taps.is_empty() {
             return Err(EncoderError::Plan {
                 field: "the list of columns",
@@ -195,6 +181,18 @@ impl EncoderPlan {
     pub fn images_bytes(&self) -> usize {
         self.batch * self.height * self.width * 3
     }
+}
+
+/// Refuses sizes that no encoder is meant for, whether a recipe or a model's file says them.
+pub(super) fn check_sizes(batch: usize, height: usize, width: usize) -> Result<(), EncoderError> {
+    if height == 0 || width == 0 || height.max(width) > 1 << 14 {
+        let value = format!("{height}x{width}");
+        return Err(EncoderError::Plan { field: "the picture's size", value, wanted: "1 to 16384 pixels a side" });
+    }
+    if batch == 0 || batch > 1 << 16 {
+        return Err(EncoderError::Plan { field: "batch", value: batch.to_string(), wanted: "1 to 65536 images" });
+    }
+    Ok(())
 }
 
 /// Everything of the encoder that decides a column's bytes, in order: for the column's key.

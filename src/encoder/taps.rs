@@ -98,6 +98,7 @@ fn same_rows_at_another_batch(
     fixed: usize,
     taps: &[&str],
 ) -> Result<bool, EncoderError> {
+    super::plan::check_sizes(fixed, plan.height, plan.width)?;
     let pixels = 3 * plan.height * plan.width;
     let many = fixed.max(2);
     let noise = |index: usize| ((index as u32).wrapping_mul(0x9E37_79B9) >> 8) as f32 / (1 << 24) as f32;

@@ -4,7 +4,10 @@
 //! into its ONNX files, says how its pictures were prepared. A model that says nothing must be described: a guessed
 //! normalisation would give embeddings that look fine and are wrong.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use icecap_cache::Dtype;
 use serde::{Deserialize, Serialize};
@@ -159,7 +162,7 @@ impl EncoderSpec {
             other if other.starts_with("random:") => (weights.clone(), other.replace(':', "-")),
             file => {
                 let path = data.join(file);
-                let label = path.file_stem().map_or_else(|| "file".into(), |stem| stem.to_string_lossy().into_owned());
+                let label = file_label(&path);
                 (path.display().to_string(), label)
             }
         };
@@ -215,6 +218,17 @@ impl EncoderSpec {
     }
 }
 
+/// What an export of the state dict `path` is called: by its name and its bytes, so that other weights are another export.
+fn file_label(path: &Path) -> String {
+    let stem = path.file_stem().map_or_else(|| "file".into(), |stem| stem.to_string_lossy().into_owned());
+    let mut hasher = blake3::Hasher::new();
+    // A file that can't be read is the exporter's to name.
+    match fs::File::open(path).and_then(|file| hasher.update_reader(file).map(|_| ())) {
+        Ok(()) => format!("{stem}-{}", &hasher.finalize().to_hex()[..8]),
+        Err(_) => stem,
+    }
+}
+
 fn interpolation_of(own: &ModelMetadata) -> Option<Interpolation> {
     serde_json::from_value(own.interpolation.clone()?.into()).ok()
 }
@@ -222,5 +236,22 @@ fn interpolation_of(own: &ModelMetadata) -> Option<Interpolation> {
 impl ColumnSpec {
     fn tap(&self) -> Tap {
         Tap { name: self.name.clone(), tensor: self.tap.clone(), pool: self.pool, l2: self.l2, dtype: self.dtype }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_weights_are_another_export() {
+        let data = tempfile::tempdir().unwrap();
+        let spec: EncoderSpec = toml::from_str("model = 'resnet18'\nweights = 'best.pth'").unwrap();
+        let path = || spec.source(data.path()).path().file_name().unwrap().to_string_lossy().into_owned();
+        assert_eq!(path(), "resnet18-best.onnx");
+        fs::write(data.path().join("best.pth"), "one").unwrap();
+        let one = path();
+        fs::write(data.path().join("best.pth"), "two").unwrap();
+        assert!(one.starts_with("resnet18-best-") && one != path(), "{one} {}", path());
     }
 }

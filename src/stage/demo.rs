@@ -117,7 +117,7 @@ pub fn demo(options: &DemoOptions, progress: &dyn Progress) -> Result<DemoReport
     progress.line("   its weights are random (nothing is downloaded): it sees edges and colours, and knows no objects");
     let encoded = match encode(&recipe, &encode_options(options, &cache, false), progress) {
         // The demo's cache is the demo's own: another version of icecap made it, in another way.
-        Err(error) if matches!(error.downcast_ref(), Some(CacheError::KeyDiffers { .. })) => {
+        Err(error) if is_of_another_version(&error) => {
             encode(&recipe, &encode_options(options, &cache, true), progress)?
         }
         outcome => outcome?,
@@ -137,6 +137,10 @@ pub fn demo(options: &DemoOptions, progress: &dyn Progress) -> Result<DemoReport
         shown.iter_mut().zip(captions).for_each(|(picture, caption)| picture.captions.push(caption));
     }
     Ok(DemoReport { tested, encoded, trials, shown, cache })
+}
+
+fn is_of_another_version(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(CacheError::KeyDiffers { .. } | CacheError::LayoutDiffers { .. }))
 }
 
 fn encode_options(options: &DemoOptions, cache: &Path, overwrite: bool) -> EncodeOptions {
@@ -173,7 +177,7 @@ fn trial(
     };
     let training = match train(&recipe, NAME, &train_options, progress) {
         // A run of an earlier version, or on an earlier cache: begun anew.
-        Err(error) if error.downcast_ref::<RunError>().is_some() => {
+        Err(error) if error.downcast_ref().is_some_and(RunError::is_of_another_training) => {
             fs::remove_dir_all(&folder).with_context(|| format!("`{}` can't be removed", folder.display()))?;
             train(&recipe, NAME, &train_options, progress)?
         }
@@ -182,7 +186,7 @@ fn trial(
     let run = Run::open(&folder)?;
     let evaluate_options = EvaluateOptions {
         split: dataset::TEST.to_owned(),
-        cache: None,
+        cache: Some(cache.to_owned()),
         search: SearchOptions::default(),
         device: "cpu".to_owned(),
     };
@@ -196,7 +200,7 @@ fn trial(
         search: SearchOptions::default(),
         attention: false,
         device: "cpu".to_owned(),
-        model: None,
+        model: Some(recipe.encoder.source(&options.out).path().to_owned()),
         onnxruntime: options.onnxruntime.clone(),
     };
     let paths: Vec<PathBuf> = pictures.iter().map(|(path, _)| path.clone()).collect();

@@ -11,7 +11,10 @@ use icecap_cache::Cache;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{run::Run, train::captions_of};
+use super::{
+    run::Run,
+    train::{captions_of, keep_encoded},
+};
 use crate::{
     batch,
     decoder::{self, DecodeSpec, Method},
@@ -120,6 +123,7 @@ pub fn evaluate_run(run: &Run, options: &EvaluateOptions, progress: &dyn Progres
     let rows = cache.rows();
     let mut wanted = rows.split_rows(&options.split);
     wanted.retain(|row| !captions_of(rows, *row).is_empty());
+    keep_encoded(&mut wanted, &readers, &options.split).iter().for_each(|note| progress.line(note));
     if wanted.is_empty() {
         let known = rows.split_names().join(", ");
         return Err(EvaluateError::NoRows { cache: path, split: options.split.clone(), known }.into());

@@ -6,7 +6,7 @@
 use std::{fs, time::UNIX_EPOCH};
 
 use anyhow::Result;
-use icecap_cache::{Cache, RowRecord, RowsDiff, content_hash};
+use icecap_cache::{Cache, RowRecord, Rows, RowsDiff, content_hash};
 use rayon::prelude::*;
 
 use crate::{
@@ -24,7 +24,10 @@ pub(super) fn register(cache: &mut Cache, dataset: &Dataset, progress: &dyn Prog
         .map(|item| {
             let mut record = record(item);
             if rows.needs_content(&record) {
-                record.content = item.source.read().ok().map(|bytes| hex(&content_hash(&bytes)));
+                match item.source.read() {
+                    Ok(bytes) => record.content = Some(hex(&content_hash(&bytes))),
+                    Err(_) => keep_known(&mut record, rows),
+                }
             }
             progress.advance(1);
             record
@@ -48,6 +51,14 @@ fn record(item: &Item) -> RowRecord {
         bytes: metadata.as_ref().map(fs::Metadata::len),
         modified_ns: metadata.as_ref().and_then(modified_ns),
     }
+}
+
+/// A picture that was encoded once and can't be read now: its row stays what it was, embeddings included.
+fn keep_known(record: &mut RowRecord, rows: &Rows) {
+    let Some(row) = rows.find(&record.id) else { return };
+    let known = rows.get(row);
+    (record.content, record.bytes, record.modified_ns) = (known.content, known.bytes, known.modified_ns);
+    record.source = known.source;
 }
 
 fn modified_ns(metadata: &fs::Metadata) -> Option<u64> {

@@ -4,6 +4,7 @@ use std::{io::IsTerminal, sync::Mutex};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::out;
 use crate::progress::Progress;
 
 /// Draws one bar at a time on stderr; lines stay above it.
@@ -59,10 +60,10 @@ impl Progress for Bars {
     fn line(&self, text: &str) {
         match self.bar.lock() {
             Ok(bar) => match bar.as_ref() {
-                Some(bar) => bar.suspend(|| eprintln!("{text}")),
-                None => eprintln!("{text}"),
+                Some(bar) => bar.suspend(|| out::note!("{text}")),
+                None => out::note!("{text}"),
             },
-            Err(_) => eprintln!("{text}"),
+            Err(_) => out::note!("{text}"),
         }
     }
 

@@ -8,7 +8,7 @@ use icecap_cache::Cache;
 use super::{
     args::{Cache as Args, CacheCommand},
     bars::Bars,
-    tables,
+    out, tables,
 };
 use crate::progress::Progress;
 
@@ -24,12 +24,10 @@ fn list(path: &Path, json: bool) -> Result<()> {
     let cache = Cache::open(path)?;
     let columns = tables::columns(&cache)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&columns)?);
-        return Ok(());
+        return out::json(&columns);
     }
-    eprintln!("{} rows{}", cache.rows().len(), tables::splits(cache.rows()));
-    print!("{}", tables::column_table(&columns));
-    Ok(())
+    out::note!("{} rows{}", cache.rows().len(), tables::splits(cache.rows()));
+    out::data(tables::column_table(&columns))
 }
 
 fn verify(path: &Path, wanted: &[String], json: bool) -> Result<()> {
@@ -47,9 +45,9 @@ fn verify(path: &Path, wanted: &[String], json: bool) -> Result<()> {
         reports.push((name.clone(), report));
     }
     if json {
-        println!("{}", serde_json::to_string_pretty(&tables::verified_json(&reports))?);
+        out::json(&tables::verified_json(&reports))?;
     } else {
-        print!("{}", tables::verified(&reports));
+        out::data(tables::verified(&reports))?;
     }
     let damaged = reports.iter().filter(|(_, report)| !report.is_sound()).count();
     if damaged > 0 {
@@ -66,7 +64,7 @@ fn drop_columns(path: &Path, names: &[String]) -> Result<()> {
     let cache = Cache::open(path)?;
     for name in names {
         cache.drop_column(name)?;
-        eprintln!("column `{name}` is gone");
+        out::note!("column `{name}` is gone");
     }
     Ok(())
 }

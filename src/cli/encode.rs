@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{
     args::{Encode, Export, Inspect, Shared},
     bars::Bars,
-    tables,
+    out, tables,
 };
 use crate::{
     encoder::{self, Device},
@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) fn export(args: &Export) -> Result<()> {
     encoder::export(&args.name, &args.weights, &args.output, args.python.as_deref())?;
-    eprintln!("{} is written; `icecap inspect {0}` lists what a column can tap", args.output.display());
+    out::note!("{} is written; `icecap inspect {0}` lists what a column can tap", args.output.display());
     Ok(())
 }
 
@@ -28,12 +28,11 @@ pub(super) fn inspect(args: &Inspect, shared: &Shared) -> Result<()> {
         tensors = tables::last_of_each_shape(tensors);
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&tensors)?);
-        return Ok(());
+        return out::json(&tensors);
     }
-    print!("{}", tables::tensors(&tensors));
+    out::data(tables::tensors(&tensors))?;
     if tensors.len() < all {
-        eprintln!("{} of {all} tensors: the last of each shape; --all lists every one", tensors.len());
+        out::note!("{} of {all} tensors: the last of each shape; --all lists every one", tensors.len());
     }
     Ok(())
 }
@@ -53,10 +52,8 @@ pub(super) fn encode(args: &Encode, shared: &Shared) -> Result<()> {
     };
     let report = run(&recipe, &options, &Bars::new())?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-        return Ok(());
+        return out::json(&report);
     }
-    eprintln!("{}", tables::encoded_line(&report));
-    print!("{}", tables::encoded(&report));
-    Ok(())
+    out::note!("{}", tables::encoded_line(&report));
+    out::data(tables::encoded(&report))
 }

@@ -7,6 +7,7 @@ mod bars;
 mod cache;
 mod encode;
 mod error;
+mod out;
 mod tables;
 mod train;
 
@@ -23,7 +24,7 @@ pub fn main() -> ExitCode {
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprint!("{}", error::render(&error));
+            out::raw(format_args!("{}", error::render(&error)));
             ExitCode::FAILURE
         }
     }

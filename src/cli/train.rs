@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{
     args::{Caption, Demo, Evaluate, Search, Shared, Train},
     bars::Bars,
-    tables,
+    out, tables,
 };
 use crate::{
     recipe::Recipe,
@@ -28,8 +28,8 @@ pub(super) fn train(args: &Train) -> Result<()> {
         resume: args.resume,
     };
     let report = run_train(&recipe, &args.recipe.recipe.display().to_string(), &options, &Bars::new())?;
-    eprintln!("{}", tables::trained_line(&report));
-    eprintln!("score it with `icecap evaluate {}`", args.run.display());
+    out::note!("{}", tables::trained_line(&report));
+    out::note!("score it with `icecap evaluate {}`", args.run.display());
     Ok(())
 }
 
@@ -57,15 +57,14 @@ pub(super) fn caption(args: &Caption, shared: &Shared) -> Result<()> {
     let mut captions = run_caption(&run, &args.images, &options, &Bars::new())?;
     if let Some(folder) = &args.attention {
         write_attention(folder, &captions)?;
-        eprintln!("where the decoder looked is in {}", folder.display());
+        out::note!("where the decoder looked is in {}", folder.display());
         captions.iter_mut().for_each(|captioned| captioned.attention = None);
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&captions)?);
-        return Ok(());
+        return out::json(&captions);
     }
     for captioned in &captions {
-        println!("{}\t{}", captioned.image.display(), captioned.caption);
+        out::data(format_args!("{}\t{}\n", captioned.image.display(), captioned.caption))?;
     }
     Ok(())
 }
@@ -85,23 +84,20 @@ pub(super) fn evaluate(args: &Evaluate) -> Result<()> {
     };
     if let Some(output) = &args.output {
         write_results(output, &evaluation.results)?;
-        eprintln!("{} captions are in {}", evaluation.results.len(), output.display());
+        out::note!("{} captions are in {}", evaluation.results.len(), output.display());
     }
     if evaluation.missing > 0 {
-        eprintln!("{} images have no embedding: their captions were made from nothing", evaluation.missing);
+        out::note!("{} images have no embedding: their captions were made from nothing", evaluation.missing);
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&tables::scores_json(&evaluation))?);
-        return Ok(());
+        return out::json(&tables::scores_json(&evaluation));
     }
-    print!("{}", tables::scores(&evaluation));
-    Ok(())
+    out::data(tables::scores(&evaluation))
 }
 
 pub(super) fn demo(args: &Demo, shared: &Shared) -> Result<()> {
     let options =
         DemoOptions { out: args.out.clone(), onnxruntime: shared.onnxruntime.clone(), python: args.python.clone() };
     let report = run_demo(&options, &Bars::new())?;
-    print!("{}", tables::demo(&report));
-    Ok(())
+    out::data(tables::demo(&report))
 }

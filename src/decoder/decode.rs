@@ -77,6 +77,12 @@ impl DecodeSpec {
     /// # Errors
     /// Names the first field that does not work.
     pub fn check(&self) -> Result<(), DecoderError> {
+        self.faults().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// All numbers that nothing can be spoken with, as [`DecoderError::Decode`].
+    #[must_use]
+    pub fn faults(&self) -> Vec<DecoderError> {
         let rules: [(&'static str, bool, String, &'static str); 6] = [
             ("beam", (1..=1000).contains(&self.beam), self.beam.to_string(), "1 to 1000"),
             ("length_penalty", self.length_penalty.is_finite(), self.length_penalty.to_string(), "a finite number"),
@@ -90,10 +96,8 @@ impl DecodeSpec {
             ),
             ("top_p", self.top_p > 0.0 && self.top_p <= 1.0, self.top_p.to_string(), "above 0 and at most 1"),
         ];
-        match rules.into_iter().find(|(_, holds, ..)| !holds) {
-            Some((field, _, value, must)) => Err(DecoderError::Decode { field, value, must }),
-            None => Ok(()),
-        }
+        let broken = rules.into_iter().filter(|(_, holds, ..)| !holds);
+        broken.map(|(field, _, value, must)| DecoderError::Decode { field, value, must }).collect()
     }
 
     /// Tokens that may not be spoken as the `position`-th (from 0), whatever was said before.

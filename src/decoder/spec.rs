@@ -114,6 +114,14 @@ impl DecoderSpec {
         if vocab < 4 {
             return Err(DecoderError::Vocabulary(vocab));
         }
+        self.check_numbers()
+    }
+
+    /// Refuses numbers that fit no columns and no vocabulary.
+    ///
+    /// # Errors
+    /// [`DecoderError::Spec`] names the first field that does not work.
+    pub fn check_numbers(&self) -> Result<(), DecoderError> {
         match self {
             Self::Lstm(spec) => {
                 positive(&[("embedding", spec.embedding), ("hidden", spec.hidden), ("layers", spec.layers)])?;

@@ -34,6 +34,16 @@ pub enum RecipeError {
         /// What was given.
         given: String,
     },
+    /// A `--set` of a place that the recipe doesn't have.
+    #[error("`--set {given}`: there is no `{at}`: {found}\nhint: the first [[column]] is `column.0`, its pooling `column.0.pool`")]
+    SetPlace {
+        /// What was given.
+        given: String,
+        /// The first part of its path that isn't there.
+        at: String,
+        /// What there is.
+        found: String,
+    },
     /// A section that the command needs isn't there.
     #[error(
         "the recipe `{name}` has no `[{section}]`, which `icecap {command}` needs\nhint: add one; pipelines/ has examples"

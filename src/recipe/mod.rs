@@ -7,6 +7,7 @@
 mod decoder;
 mod encoder;
 mod error;
+mod numbers;
 pub mod strict;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ pub use error::RecipeError;
 
 use crate::{
     dataset::DatasetSpec,
-    decoder::{DecodeSpec, DecoderError},
+    decoder::DecodeSpec,
     text::TokenizerSpec,
     trainer::TrainSpec,
 };
@@ -68,9 +69,20 @@ impl Recipe {
     /// [`RecipeError`] with everything that is wrong with it.
     pub fn parse(text: &str, name: &str, sets: &[String]) -> Result<Self, RecipeError> {
         let text = with_sets(text, name, sets)?;
-        let recipe: Self = strict::parse(&text, name)?;
-        let faults = recipe.check(&text);
-        if faults.is_empty() { Ok(recipe) } else { Err(RecipeError::Faults { name: name.to_owned(), text, faults }) }
+        let strict::Reading { value, mut faults } = strict::read::<Self>(&text, name)?;
+        let meant = value.as_ref().map(|recipe| recipe.check(&text)).unwrap_or_default();
+        // Where an entry could not be read, what was put in its place says nothing.
+        let guessed = !faults.is_empty();
+        let told = |fault: &Fault, faults: &[Fault]| faults.iter().any(|other| other.span == fault.span);
+        let meant = meant.into_iter().filter(|fault| !guessed || !(fault.span.is_empty() || told(fault, &faults)));
+        faults.append(&mut meant.collect());
+        match value {
+            Some(recipe) if faults.is_empty() => Ok(recipe),
+            _ => {
+                faults.sort_by_key(|fault| fault.span.start);
+                Err(RecipeError::Faults { name: name.to_owned(), text, faults })
+            }
+        }
     }
 
     /// The recipe with every default written out, as it goes into columns, checkpoints and reports.
@@ -108,13 +120,14 @@ impl Recipe {
                 fault(&["column", &index, "name"], format!("`{}` can't name a column", column.name), Some(hint));
             }
         }
-        if let Err(DecoderError::Decode { field, value, must }) = self.decode.check() {
-            fault(&["decode", field], format!("`{value}` does not work: it must be {must}"), None);
-        }
+        numbers::check(self, &mut fault);
         if self.columns.is_empty() {
             fault(&["encoder"], "the recipe has no [[column]]: nothing would be kept".to_owned(), None);
         }
         let known: Vec<String> = self.columns.iter().map(|column| column.name.clone()).collect();
+        if known.iter().any(|name| name == strict::STAND_IN) {
+            return faults; // The column meant may be the one whose name is missing.
+        }
         for column in self.decoder.iter().flat_map(|decoder| &decoder.columns) {
             if !names.contains(column) {
                 let hint = strict::nearest(column, &known).map_or_else(
@@ -145,30 +158,43 @@ fn with_sets(text: &str, name: &str, sets: &[String]) -> Result<String, RecipeEr
         Err(_) => return strict::parse::<toml::Table>(text, name).map(|_| text.to_owned()),
     };
     for given in sets {
-        let bad = || RecipeError::Set { given: given.clone() };
-        let (path, value) = given.split_once('=').ok_or_else(bad)?;
-        // A bare word is a string: nobody wants to quote quotes in a shell.
-        let value = value.parse::<toml_edit::Value>().unwrap_or_else(|_| value.into());
-        let keys: Vec<&str> = path.trim().split('.').collect();
-        let (last, parents) = keys.split_last().ok_or_else(bad)?;
-        let mut item = document.as_item_mut();
-        for key in parents {
-            item = match item {
-                toml_edit::Item::ArrayOfTables(tables) => {
-                    let index: usize = key.parse().map_err(|_| bad())?;
-                    if index >= tables.len() {
-                        return Err(bad());
-                    }
-                    &mut item[index]
-                }
-                item if item.is_table_like() => &mut item[*key],
-                _ => return Err(bad()),
-            };
-            if item.is_none() {
-                *item = toml_edit::table();
-            }
-        }
-        item.as_table_like_mut().ok_or_else(bad)?.insert(last, toml_edit::value(value));
+        put(&mut document, given)?;
     }
     Ok(document.to_string())
+}
+
+/// Puts `given`, one `key.path=value`, into `document`.
+fn put(document: &mut toml_edit::DocumentMut, given: &str) -> Result<(), RecipeError> {
+    let bad = || RecipeError::Set { given: given.to_owned() };
+    let (path, value) = given.split_once('=').ok_or_else(bad)?;
+    // A bare word is a string: nobody wants to quote quotes in a shell.
+    let value = value.parse::<toml_edit::Value>().unwrap_or_else(|_| value.into());
+    let keys: Vec<&str> = path.trim().split('.').collect();
+    let (last, parents) = keys.split_last().ok_or_else(bad)?;
+    let mut item = document.as_item_mut();
+    for (depth, key) in parents.iter().enumerate() {
+        let nowhere = |found: String| RecipeError::SetPlace { given: given.to_owned(), at: keys[..=depth].join("."), found };
+        item = match item {
+            toml_edit::Item::ArrayOfTables(tables) => {
+                let count = tables.len();
+                let index: usize = key.parse().unwrap_or(count);
+                if index >= count {
+                    return Err(nowhere(format!("`{}` has {count} entries, counted from 0", keys[..depth].join("."))));
+                }
+                &mut item[index]
+            }
+            item if item.is_table_like() => &mut item[*key],
+            _ => return Err(nowhere(format!("`{}` holds one value", keys[..depth].join(".")))),
+        };
+        if item.is_none() {
+            *item = toml_edit::table();
+        }
+    }
+    let nowhere = || RecipeError::SetPlace {
+        given: given.to_owned(),
+        at: keys.join("."),
+        found: format!("`{}` is no table", parents.join(".")),
+    };
+    item.as_table_like_mut().ok_or_else(nowhere)?.insert(last, toml_edit::value(value));
+    Ok(())
 }

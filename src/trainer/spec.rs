@@ -80,6 +80,12 @@ impl TrainSpec {
     /// # Errors
     /// Names the first field that does not work.
     pub fn check(&self) -> Result<(), TrainError> {
+        self.faults().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// All numbers that cannot be trained with, as [`TrainError::Spec`].
+    #[must_use]
+    pub fn faults(&self) -> Vec<TrainError> {
         let share = |value: f64| (0.0..1.0).contains(&value);
         let rules: [(&'static str, bool, String, &'static str); 11] = [
             ("epochs", self.epochs > 0 || self.steps.is_some(), self.epochs.to_string(), "at least 1"),
@@ -104,10 +110,8 @@ impl TrainSpec {
             ("max_tokens", self.max_tokens > 1, self.max_tokens.to_string(), "at least 2"),
             ("validate_every", self.validate_every > 0.0, self.validate_every.to_string(), "above 0"),
         ];
-        match rules.into_iter().find(|(_, holds, ..)| !holds) {
-            Some((field, _, value, must)) => Err(TrainError::Spec { field, value, must }),
-            None => Ok(()),
-        }
+        let broken = rules.into_iter().filter(|(_, holds, ..)| !holds);
+        broken.map(|(field, _, value, must)| TrainError::Spec { field, value, must }).collect()
     }
 }
 

@@ -9,11 +9,11 @@ use tch::{Cuda, Device};
 
 use super::DecoderError;
 
-/// The device named `cpu`, `cuda` or `cuda:1`. `auto` takes CUDA where it works, and says in a line why where it does not
-/// although the machine has a driver.
+/// The device named `cpu`, `cuda` or `cuda:1`, or the CPU and a line that says why where CUDA doesn't work. `auto` takes CUDA
+/// where it works, and says a line only where the machine has a driver.
 ///
 /// # Errors
-/// When the name is none of these, or that device is not there.
+/// When the name is none of these, or the machine has CUDA devices and not that one.
 pub fn resolve(name: &str) -> Result<(Device, Option<String>), DecoderError> {
     match name {
         "cpu" => Ok((Device::Cpu, None)),
@@ -25,7 +25,13 @@ pub fn resolve(name: &str) -> Result<(Device, Option<String>), DecoderError> {
         _ => {
             let index = cuda_index(name).ok_or_else(|| DecoderError::Device { value: name.to_owned() })?;
             let absent = |found| DecoderError::NoDevice { value: name.to_owned(), found };
-            let count = wake().map_err(absent)?;
+            let count = match wake() {
+                Ok(count) => count,
+                Err(found) => {
+                    let note = format!("`{name}` was asked for, but {found}: the decoder runs on the CPU");
+                    return Ok((Device::Cpu, Some(note)));
+                }
+            };
             if index >= count {
                 return Err(absent(format!("this machine has `{count}` CUDA devices, counted from 0")));
             }
@@ -44,7 +50,7 @@ fn cuda_index(name: &str) -> Option<usize> {
 /// Loads libtorch's CUDA half and counts the devices; says what is in the way.
 fn wake() -> Result<usize, String> {
     if !driver() {
-        return Err("no NVIDIA driver on this machine".into());
+        return Err("this machine has no NVIDIA driver".into());
     }
     if !Cuda::is_available() {
         let folder = libtorch().ok_or("libtorch_cpu.so is not loaded from a folder")?;
@@ -101,9 +107,11 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_device_is_an_error_and_auto_falls_back() {
+    fn without_a_driver_the_cpu_is_taken_and_a_line_says_so() {
         if !driver() {
-            assert!(matches!(resolve("cuda"), Err(DecoderError::NoDevice { .. })));
+            let (device, note) = resolve("cuda:1").unwrap();
+            assert_eq!(device, Device::Cpu);
+            insta::assert_snapshot!(note.unwrap(), @"`cuda:1` was asked for, but this machine has no NVIDIA driver: the decoder runs on the CPU");
             assert_eq!(resolve("auto").unwrap(), (Device::Cpu, None));
         }
     }

@@ -162,12 +162,20 @@ impl EncoderPlan {
         }
         let ok = |value: f32| value.is_finite();
         let n = &self.normalize;
-        if !(n.mean.iter().all(|&m| ok(m)) && n.std.iter().all(|&s| ok(s) && s != 0.0) && ok(n.scale)) {
-            return Err(EncoderError::Plan {
-                field: "normalize",
-                value: format!("{n:?}"),
-                wanted: "finite numbers, no zero in std",
-            });
+        let list = |name: &str, values: &[f32]| {
+            let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+            format!("{name} = [{}]", values.join(", "))
+        };
+        let broken = if !n.mean.iter().all(|&m| ok(m)) {
+            Some(list("mean", &n.mean))
+        } else if !n.std.iter().all(|&s| ok(s) && s != 0.0) {
+            Some(list("std", &n.std))
+        } else {
+            (!ok(n.scale)).then(|| format!("scale = {}", n.scale))
+        };
+        if let Some(value) = broken {
+            let wanted = "finite numbers, no zero in std";
+            return Err(EncoderError::Plan { field: "the normalisation", value, wanted });
         }
         for (index, tap) in self.taps.iter().enumerate() {
             if self.taps[..index].iter().any(|other| other.name == tap.name) {

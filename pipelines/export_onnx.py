@@ -71,7 +71,8 @@ def download(torchvision, name, make):
     except OSError as error:
         raise Failed(
             f"the weights of `{name}` could not be downloaded from {choice.url}: {getattr(error, 'reason', error)}\n"
-            "hint: download that file elsewhere and give it with --weights FILE, or try --weights random"
+            "hint: download that file elsewhere and name it: --weights FILE for `icecap export`, weights = \"FILE\" in a recipe's [encoder]; "
+            "`random` in its place needs no file"
         ) from error
 
 

@@ -275,6 +275,19 @@ pub enum EncoderError {
         /// The names closest to it.
         nearest: Vec<String>,
     },
+    /// A recipe's model is no name that icecap knows and no file.
+    #[error(
+        "`{model}` is neither a known encoder nor a file: there is no `{}`{}\nhint: known are {}; a path starts from the folder given by --data",
+        path.display(), did_you_mean(nearest), crate::encoder::known::NAMES.join(", ")
+    )]
+    NoModel {
+        /// As the recipe says it.
+        model: String,
+        /// The file that it would be.
+        path: PathBuf,
+        /// The names closest to it.
+        nearest: Vec<String>,
+    },
     /// No Python with torch to export with.
     #[error(
         "no Python to export `{name}` with; looked at\n{}\nhint: run `make setup`, or name one with --python FILE or ICECAP_PYTHON",

@@ -21,6 +21,9 @@ const SCRIPT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/pipeline
 pub fn export(name: &str, weights: &str, out: &Path, python: Option<&Path>) -> Result<(), EncoderError> {
     known::require(name)?;
     let python = find_python(name, python)?;
+    if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(EncoderError::io(folder))?;
+    }
     let mut child = Command::new(&python)
         .args([OsString::from("-"), name.into(), "--weights".into(), weights.into(), "--output".into(), out.into()])
         .env("PYTHONIOENCODING", "utf-8")

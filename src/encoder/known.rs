@@ -3,6 +3,8 @@
 //! Must not know how they are exported. The numbers are those of torchvision's weights enums (`IMAGENET1K_V1`), and the
 //! exporter writes the same ones into the model; a test compares the two tables.
 
+use std::path::Path;
+
 use super::EncoderError;
 use super::graph::nearest;
 use super::plan::Normalize;
@@ -47,6 +49,13 @@ pub fn known(name: &str) -> Option<Known> {
     Some(Known { resize, crop, mean, std, interpolation: "bilinear", taps })
 }
 
+/// The error for the `model` of a recipe that is neither a known encoder nor the file `path`.
+#[must_use]
+pub fn absent(model: &str, path: &Path) -> EncoderError {
+    let nearest = nearest(model, NAMES.into_iter());
+    EncoderError::NoModel { model: model.to_owned(), path: path.to_owned(), nearest }
+}
+
 /// The encoder of this name, or an error that names the nearest.
 pub(super) fn require(name: &str) -> Result<Known, EncoderError> {
     known(name).ok_or_else(|| EncoderError::UnknownEncoder {
@@ -58,6 +67,14 @@ pub(super) fn require(name: &str) -> Result<Known, EncoderError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_that_is_neither_name_nor_file_names_the_nearest() {
+        insta::assert_snapshot!(absent("resnet19", Path::new("data/resnet19")), @r"
+        `resnet19` is neither a known encoder nor a file: there is no `data/resnet19`; nearest: `resnet18`, `resnet101`, `resnet34`
+        hint: known are resnet18, resnet34, resnet50, resnet101, densenet121, inception_v3; a path starts from the folder given by --data
+        ");
+    }
 
     #[test]
     fn every_name_is_known_and_others_name_the_nearest() {

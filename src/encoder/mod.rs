@@ -39,7 +39,7 @@ pub use compile::{CompiledEncoder, OutputInfo, compile};
 pub use error::EncoderError;
 pub use export::export;
 pub use inspect::{TensorInfo, inspect, inspect_at};
-pub use known::{Known, known};
+pub use known::{Known, absent, known};
 pub use metadata::{ModelMetadata, read_metadata};
 pub use model::model_digest;
 pub use plan::{Channels, Device, EncoderPlan, Normalize, Pool, REWRITE_VERSION, Tap, key_fields};

@@ -35,6 +35,11 @@ impl Model {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let source = spec.source(data);
+        if let ModelSource::File(path) = &source
+            && !path.exists()
+        {
+            return Err(encoder::absent(&spec.model, path).into());
+        }
         export_if_absent(&source, python, progress)?;
         Self::open(spec, columns, source.path())
     }

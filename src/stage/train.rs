@@ -223,6 +223,7 @@ impl Split {
             let mut found = rows.split_rows(split);
             found.retain(|row| !captions_of(rows, *row).is_empty());
             keep_encoded(&mut found, columns, split).iter().for_each(|note| progress.line(note));
+            keep_present(&mut found, columns, split).iter().for_each(|note| progress.line(note));
             if found.is_empty() {
                 let known = rows.split_names().join(", ");
                 return Err(TrainingData::Empty { cache: path.to_owned(), what: "captioned rows", split, known }.into());
@@ -256,6 +257,16 @@ pub(super) fn keep_encoded(rows: &mut Vec<u32>, columns: &[ColumnReader], split:
     let later = all - rows.len();
     (later > 0).then(|| {
         format!("{later} of {all} images of the split `{split}` are not in the columns yet and are left out: run `icecap encode` again")
+    })
+}
+
+/// Leaves out of `rows` those without an embedding in any column: from nothing, nothing is learned. A line says how many.
+fn keep_present(rows: &mut Vec<u32>, columns: &[ColumnReader], split: &str) -> Option<String> {
+    let all = rows.len();
+    rows.retain(|row| columns.iter().any(|column| column.is_present(*row)));
+    let without = all - rows.len();
+    (without > 0).then(|| {
+        format!("{without} of {all} images of the split `{split}` have no embedding and are left out: `icecap cache missing` lists them")
     })
 }
 

@@ -1,6 +1,7 @@
 //! `train`, `caption`, `evaluate` and `demo`: stage two's commands, and the one that does everything.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use serde_json::Value;
 
 use super::{
     args::{Caption, Demo, Evaluate, Search, Shared, Train},
@@ -10,9 +11,9 @@ use super::{
 use crate::{
     recipe::Recipe,
     stage::{
-        caption::{CaptionOptions, caption as run_caption, write_attention},
+        caption::{CaptionOptions, Refused, caption as run_caption, write_attention},
         demo::{DemoOptions, demo as run_demo},
-        evaluate::{EvaluateOptions, SearchOptions, evaluate_results, evaluate_run, write_results},
+        evaluate::{EvaluateError, EvaluateOptions, SearchOptions, evaluate_results, evaluate_run, write_results},
         run::Run,
         train::{TrainOptions, train as run_train},
     },
@@ -54,26 +55,74 @@ pub(super) fn caption(args: &Caption, shared: &Shared) -> Result<()> {
         model: args.model.clone(),
         onnxruntime: shared.onnxruntime.clone(),
     };
-    let mut captions = run_caption(&run, &args.images, &options, &Bars::new())?;
+    let mut outcomes = run_caption(&run, &args.images, &options, &Bars::new())?;
+    let refused: Vec<String> =
+        outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).map(Refused::line).collect();
+    refused.iter().for_each(|line| out::note!("{line}"));
     if let Some(folder) = &args.attention {
-        write_attention(folder, &captions)?;
+        write_attention(folder, outcomes.iter().flatten())?;
         out::note!("where the decoder looked is in {}", folder.display());
-        captions.iter_mut().for_each(|captioned| captioned.attention = None);
+        outcomes.iter_mut().flatten().for_each(|captioned| captioned.attention = None);
     }
     if args.json {
-        return out::json(&captions);
+        // Each as it is: a caption or an error.
+        let shown: Result<Vec<Value>, _> = outcomes
+            .iter()
+            .map(|outcome| outcome.as_ref().map_or_else(serde_json::to_value, serde_json::to_value))
+            .collect();
+        out::json(&shown?)?;
+    } else {
+        for captioned in outcomes.iter().flatten() {
+            out::data(format_args!("{}\t{}\n", captioned.image.display(), captioned.caption))?;
+        }
     }
-    for captioned in &captions {
-        out::data(format_args!("{}\t{}\n", captioned.image.display(), captioned.caption))?;
+    match refused.len() {
+        0 => Ok(()),
+        bad => bail!("{bad} of {} pictures could not be captioned", outcomes.len()),
     }
-    Ok(())
+}
+
+/// Refuses what isn't there, and options that would do nothing.
+fn check_subject(args: &Evaluate) -> Result<(), EvaluateError> {
+    let path = args.subject.clone();
+    if !path.exists() {
+        return Err(EvaluateError::Nothing { path });
+    }
+    if path.is_dir() {
+        let (meant, found) = ("a results file", "a run: its references are in its cache");
+        let given = args.annotations.is_some();
+        return if given {
+            Err(EvaluateError::Useless { option: "--annotations", meant, path, found })
+        } else {
+            Ok(())
+        };
+    }
+    let search = &args.search;
+    let given = [
+        ("--split", args.split.is_some()),
+        ("--cache", args.cache.is_some()),
+        ("--beam", search.beam.is_some()),
+        ("--temperature", search.temperature.is_some()),
+        ("--top-k", search.top_k.is_some()),
+        ("--top-p", search.top_p.is_some()),
+        ("--seed", search.seed.is_some()),
+        ("--no-repeat-ngram", search.no_repeat_ngram.is_some()),
+        ("--length-penalty", search.length_penalty.is_some()),
+        ("--device", search.device != "cpu"),
+    ];
+    let (meant, found) = ("a run", "a results file: its captions are there already");
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(EvaluateError::Useless { option, meant, path, found }),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn evaluate(args: &Evaluate) -> Result<()> {
+    check_subject(args)?;
     let evaluation = if args.subject.is_dir() {
         let run = Run::open(&args.subject)?;
         let options = EvaluateOptions {
-            split: args.split.clone(),
+            split: args.split.clone().unwrap_or_else(|| "val".to_owned()),
             cache: args.cache.clone(),
             search: search(&args.search),
             device: args.search.device.clone(),

@@ -96,16 +96,39 @@ pub struct OtherEncoder {
     column: String,
 }
 
-/// Captions `images` with `run`, in their order.
+/// A picture that has no caption.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refused {
+    /// The picture.
+    pub image: PathBuf,
+    /// Why.
+    pub error: String,
+}
+
+impl Refused {
+    fn new(image: &Path, error: &anyhow::Error) -> Self {
+        let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+        let error = if causes.is_empty() { error.to_string() } else { causes.join(": ") };
+        Self { image: image.to_owned(), error }
+    }
+
+    /// The same for a person.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!("`{}` can't be captioned: {}", self.image.display(), self.error)
+    }
+}
+
+/// Captions `images` with `run`, in their order. A picture that can't be read is refused, and keeps no other from its caption.
 ///
 /// # Errors
-/// Where the encoder isn't the run's, or a picture can't be read.
+/// Where the encoder isn't the run's.
 pub fn caption(
     run: &Run,
     images: &[PathBuf],
     options: &CaptionOptions,
     progress: &dyn Progress,
-) -> Result<Vec<Captioned>> {
+) -> Result<Vec<Result<Captioned, Refused>>> {
     encoder::init_runtime(options.onnxruntime.as_deref())?;
     let (device, note) = encoder::resolve(options.device.parse::<Device>()?);
     note.iter().for_each(|note| progress.line(note));
@@ -118,20 +141,25 @@ pub fn caption(
     progress.start("caption", Some(images.len() as u64));
     let mut captions = Vec::with_capacity(images.len());
     for (at, images) in images.chunks(model.resolved.plan.batch).enumerate() {
-        let columns = run.view(embed(&model, &mut session, images)?)?;
+        let mut refused = vec![None; images.len()];
+        let columns = run.view(embed(&model, &mut session, images, &mut refused)?)?;
         let rows: Vec<u32> = (0..images.len() as u32).collect();
         let prefix = batch::gather(&columns, &rows).to_device(decoder.params().device());
         let first = at * model.resolved.plan.batch;
         let spoken = decoder::generate_from(decoder.as_ref(), &prefix, &spec, run.special(), first);
         for (index, (image, spoken)) in images.iter().zip(spoken).enumerate() {
+            if let Some(refused) = refused[index].take() {
+                captions.push(Err(refused));
+                continue;
+            }
             let prefix = prefix.narrow(index as i64, 1);
             let look = || attention(run, decoder.as_ref(), &prefix, &columns, &spoken.tokens);
-            captions.push(Captioned {
+            captions.push(Ok(Captioned {
                 image: image.clone(),
                 caption: run.tokenizer.decode(&spoken.tokens),
                 log_prob: spoken.log_prob,
                 attention: options.attention.then(look).transpose()?,
-            });
+            }));
         }
         progress.advance(images.len() as u64);
     }
@@ -177,13 +205,18 @@ fn open_model(run: &Run, options: &CaptionOptions) -> Result<Model> {
     Ok(model)
 }
 
-/// One batch of pictures as columns held in memory.
-fn embed(model: &Model, session: &mut EncoderSession, images: &[PathBuf]) -> Result<Vec<Arc<dyn Column>>> {
+/// One batch of pictures as columns held in memory. Those that can't be read are noted in `refused` and stay black.
+fn embed(
+    model: &Model,
+    session: &mut EncoderSession,
+    images: &[PathBuf],
+    refused: &mut [Option<Refused>],
+) -> Result<Vec<Arc<dyn Column>>> {
     let plan = &model.resolved.plan;
     let mut pixels = vec![0; plan.images_bytes()];
     let picture = plan.height * plan.width * 3;
-    for (path, pixels) in images.iter().zip(pixels.chunks_exact_mut(picture)) {
-        load(path, model, pixels)?;
+    for ((path, pixels), refused) in images.iter().zip(pixels.chunks_exact_mut(picture)).zip(refused) {
+        *refused = load(path, model, pixels).err().map(|error| Refused::new(path, &error));
     }
     let outputs = model.compiled.outputs();
     let mut rows: Vec<Vec<u8>> = outputs.iter().map(|output| vec![0; plan.batch * output.row_bytes()]).collect();
@@ -206,7 +239,7 @@ fn load(path: &Path, model: &Model, pixels: &mut [u8]) -> Result<()> {
 ///
 /// # Errors
 /// Where a file can't be written.
-pub fn write_attention(folder: &Path, captions: &[Captioned]) -> Result<()> {
+pub fn write_attention<'a>(folder: &Path, captions: impl IntoIterator<Item = &'a Captioned>) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("the folder `{}` can't be made", folder.display()))?;
     let mut taken = HashSet::new();
     for captioned in captions {

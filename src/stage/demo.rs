@@ -217,7 +217,7 @@ fn trial(
         judgement,
         run: folder,
     };
-    Ok((trial, captions.into_iter().map(|captioned| captioned.caption).collect()))
+    Ok((trial, captions.into_iter().flatten().map(|captioned| captioned.caption).collect()))
 }
 
 /// Writes the first pictures of the test split as PNG, so that they can be looked at and captioned as files.

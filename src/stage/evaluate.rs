@@ -104,6 +104,24 @@ pub enum EvaluateError {
         /// The first of them.
         ids: String,
     },
+    /// Neither a run nor a file.
+    #[error("there is nothing at `{}`\nhint: give the folder of a run, or a results file with --annotations captions.json", path.display())]
+    Nothing {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// An option that the subject has no use for.
+    #[error("`{option}` is for {meant}, and `{}` is {found}\nhint: leave `{option}` out", path.display())]
+    Useless {
+        /// The option.
+        option: &'static str,
+        /// What it is for.
+        meant: &'static str,
+        /// The subject.
+        path: PathBuf,
+        /// What the subject is.
+        found: &'static str,
+    },
     /// A results file came without references.
     #[error("`{}` is a results file, and there is nothing to compare it with\nhint: give the references by --annotations captions.json", path.display())]
     NoAnnotations {

@@ -17,7 +17,7 @@ use crate::publish::publish;
 use crate::rows::{self, adopt_contents};
 use crate::verify::{VerifyReport, verify};
 use crate::writer::{ColumnWriter, WriterRequest};
-use crate::{ColumnReader, ColumnSpec, FORMAT, RowRecord, Rows, RowsDiff};
+use crate::{ColumnReader, ColumnSpec, FORMAT, Missing, RowRecord, Rows, RowsDiff};
 
 const CACHE_FILE: &str = "cache.json";
 const TAG_FILE: &str = "CACHEDIR.TAG";
@@ -161,6 +161,23 @@ impl Cache {
     /// When there is no such column, or it is damaged.
     pub fn column_so_far(&self, name: &str) -> Result<ColumnReader> {
         ColumnReader::open_so_far(&self.column_folder(name)?)
+    }
+
+    /// The rows of a column that have no embedding, in order, and the column's name. Of a column that is being written,
+    /// those that are known so far.
+    ///
+    /// # Errors
+    /// When there is no such column, or it is damaged.
+    pub fn missing(&self, name: &str) -> Result<(String, Vec<Missing>)> {
+        columns::missing_rows(&self.column_folder(name)?)
+    }
+
+    /// Whether there is a column of that name, finished or not.
+    ///
+    /// # Errors
+    /// When there is none, or several have the name.
+    pub fn has_column(&self, name: &str) -> Result<()> {
+        self.column_folder(name).map(|_| ())
     }
 
     /// Drops a column, finished or not.

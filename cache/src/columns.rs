@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{CacheError, Result};
 use crate::journal::{self, Replay};
-use crate::missing::MissingMap;
+use crate::missing::{self, MissingMap};
 use crate::publish::sync_folder;
-use crate::{ColumnPlan, Manifest, manifest};
+use crate::{ColumnPlan, Manifest, Missing, manifest};
 
 /// The lock file of a column, and of the cache.
 pub(crate) const LOCK: &str = "lock";
@@ -125,6 +125,20 @@ pub(crate) fn plan_of(folder: &Path) -> Result<ColumnPlan> {
         ColumnState::Unfinished(progress) | ColumnState::Extending(_, progress) => Ok(progress.column),
         ColumnState::Damaged(error) => Err(error),
     }
+}
+
+/// The name of the column in a folder, and its missing rows: those of the journal that is being written, else the manifest's.
+pub(crate) fn missing_rows(folder: &Path) -> Result<(String, Vec<Missing>)> {
+    let manifest = Manifest::read_if_any(folder)?;
+    let base = match &manifest {
+        Some(manifest) => missing::read(&folder.join(&manifest.missing.file), manifest.rows())?,
+        None => Vec::new(),
+    };
+    let name = plan_of(folder)?.name;
+    let known: MissingMap = base.into_iter().map(|missing| (missing.row, missing)).collect();
+    let journal = live_journal(folder, manifest.as_ref(), known.clone())?;
+    let missing = journal.map_or(known, |replay| replay.missing);
+    Ok((name, missing.into_values().collect()))
 }
 
 /// Lists the columns.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+use crate::encoder::Device;
+
 /// Image captioning from frozen encoders: encode a data set once, train many decoders on the cached embeddings.
 #[derive(Debug, Parser)]
 #[command(name = "icecap", version, max_term_width = 100, arg_required_else_help = true)]
@@ -90,7 +92,7 @@ pub(super) struct RecipeArgs {
     #[arg(long, default_value = "data", value_hint = ValueHint::DirPath)]
     pub data: PathBuf,
     /// Put another value into the recipe, such as decoder.hidden=512 (repeatable)
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = assignment)]
     pub sets: Vec<String>,
 }
 
@@ -105,7 +107,7 @@ pub(super) struct Encode {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: PathBuf,
     /// cpu, cuda or cuda:N
-    #[arg(long, default_value = "cpu")]
+    #[arg(long, default_value = "cpu", value_parser = device)]
     pub device: String,
     /// Threads to use (default: all cores)
     #[arg(long)]
@@ -153,6 +155,17 @@ pub(super) enum CacheCommand {
         #[arg(long)]
         json: bool,
     },
+    /// List the pictures that have no embedding, and why
+    #[command(after_help = "Example:\n  icecap cache missing caches/flickr8k grid7")]
+    Missing {
+        /// The cache's folder
+        cache: PathBuf,
+        /// Only these columns
+        columns: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove columns; the others are not touched
     #[command(after_help = "Example:\n  icecap cache drop caches/flickr8k grid7")]
     Drop {
@@ -180,7 +193,7 @@ pub(super) struct Train {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub run: PathBuf,
     /// cpu, cuda or cuda:N
-    #[arg(long, default_value = "cpu")]
+    #[arg(long, default_value = "cpu", value_parser = device)]
     pub device: String,
     /// Go on from the run's last checkpoint
     #[arg(long)]
@@ -212,7 +225,7 @@ pub(super) struct Search {
     #[arg(long, value_name = "A")]
     pub length_penalty: Option<f64>,
     /// cpu, cuda or cuda:N
-    #[arg(long, default_value = "cpu")]
+    #[arg(long, default_value = "cpu", value_parser = device)]
     pub device: String,
 }
 
@@ -249,9 +262,9 @@ pub(super) struct Evaluate {
     /// The references of a results file, in COCO's format
     #[arg(long, value_name = "FILE")]
     pub annotations: Option<PathBuf>,
-    /// The split of the data set to caption
-    #[arg(long, default_value = "val")]
-    pub split: String,
+    /// The split of the data set to caption (default: val)
+    #[arg(long)]
+    pub split: Option<String>,
     /// The cache, where it has moved since the run was trained
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
@@ -263,6 +276,17 @@ pub(super) struct Evaluate {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+fn device(text: &str) -> Result<String, String> {
+    text.parse::<Device>().map(|_| text.to_owned()).map_err(|_| "give cpu, cuda or cuda:N, such as cuda:1".to_owned())
+}
+
+fn assignment(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.trim().is_empty() => Ok(text.to_owned()),
+        _ => Err("write KEY=VALUE, for example decoder.hidden=512".to_owned()),
+    }
 }
 
 fn percentage(text: &str) -> Result<f64, String> {

@@ -10,12 +10,13 @@ use super::{
     bars::Bars,
     out, tables,
 };
-use crate::progress::Progress;
+use crate::{progress::Progress, stage::missing::missing as missing_pictures};
 
 pub(super) fn run(args: Args) -> Result<()> {
     match args.command {
         CacheCommand::List { cache, json } => list(&cache, json),
         CacheCommand::Verify { cache, columns, json } => verify(&cache, &columns, json),
+        CacheCommand::Missing { cache, columns, json } => missing(&cache, &columns, json),
         CacheCommand::Drop { cache, columns } => drop_columns(&cache, &columns),
     }
 }
@@ -60,8 +61,23 @@ fn verify(path: &Path, wanted: &[String], json: bool) -> Result<()> {
     Ok(())
 }
 
+fn missing(path: &Path, wanted: &[String], json: bool) -> Result<()> {
+    let cache = Cache::open(path)?;
+    let missing = missing_pictures(&cache, wanted)?;
+    if json {
+        return out::json(&missing);
+    }
+    if missing.is_empty() {
+        out::note!("no picture is missing");
+        return Ok(());
+    }
+    out::data(tables::missing(&missing))
+}
+
 fn drop_columns(path: &Path, names: &[String]) -> Result<()> {
     let cache = Cache::open(path)?;
+    // All or none: a slip in the last name must not cost the first column.
+    names.iter().try_for_each(|name| cache.has_column(name))?;
     for name in names {
         cache.drop_column(name)?;
         out::note!("column `{name}` is gone");

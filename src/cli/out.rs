@@ -17,7 +17,8 @@ use serde::Serialize;
 /// # Errors
 /// Where stdout can't take it; not where nobody reads it.
 pub(super) fn data(data: impl Display) -> Result<()> {
-    write(&mut io::stdout().lock(), format_args!("{data}")).context("stdout can't be written: what was asked for is incomplete")
+    write(&mut io::stdout().lock(), format_args!("{data}"))
+        .context("stdout can't be written: what was asked for is incomplete")
 }
 
 /// Writes `value` to stdout as JSON.

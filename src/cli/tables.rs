@@ -1,6 +1,6 @@
 //! What the commands print: results as tables and as JSON.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
 use icecap_cache::{Cache, ColumnState, Damage, DamagedPart, Rows, VerifyReport};
@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use crate::{
     encoder::TensorInfo,
     report::{Table, bytes, duration, shape},
-    stage::{demo::DemoReport, encode::EncodeReport, evaluate::Evaluation, train::TrainReport},
+    stage::{
+        demo::DemoReport, encode::EncodeReport, evaluate::Evaluation, missing::MissingPicture, train::TrainReport,
+    },
 };
 
 /// Of the tensors of one shape, the last in a row of such: what a person would tap.
@@ -45,7 +47,7 @@ pub(super) fn encoded_line(report: &EncodeReport) -> String {
         report.encoded,
         duration(report.seconds),
         report.images_per_second,
-        report.bottleneck
+        report.bottleneck.unwrap_or("nothing")
     )
 }
 
@@ -78,7 +80,9 @@ pub(super) struct ListedColumn {
     pub state: String,
     pub shape: Vec<usize>,
     pub dtype: String,
-    pub missing: String,
+    /// By reason; `None` where it isn't settled yet.
+    pub missing: Option<BTreeMap<String, u32>>,
+    pub missing_count: Option<u32>,
     pub bytes: u64,
 }
 
@@ -86,18 +90,18 @@ pub(super) fn columns(cache: &Cache) -> Result<Vec<ListedColumn>> {
     let listed = cache.columns()?.into_iter().map(|info| {
         let (plan, finished, state, missing) = match &info.state {
             ColumnState::Finished(manifest) => {
-                let by_reason = manifest.missing.by_reason.iter().map(|(reason, count)| (reason.as_str(), *count));
-                (Some(&manifest.column), true, "finished".to_owned(), reasons(by_reason))
+                let by_reason = manifest.missing.by_reason.clone();
+                (Some(&manifest.column), true, "finished".to_owned(), Some(by_reason))
             }
             ColumnState::Unfinished(unfinished) => {
                 let state = format!("{} of {} rows", unfinished.rows_done, unfinished.column.rows);
-                (Some(&unfinished.column), false, state, String::new())
+                (Some(&unfinished.column), false, state, None)
             }
             ColumnState::Extending(manifest, unfinished) => {
                 let state = format!("finished; {} of {} rows anew", unfinished.rows_done, unfinished.column.rows);
-                (Some(&manifest.column), true, state, String::new())
+                (Some(&manifest.column), true, state, None)
             }
-            ColumnState::Damaged(error) => (None, false, format!("damaged: {error}"), String::new()),
+            ColumnState::Damaged(error) => (None, false, format!("damaged: {error}"), None),
         };
         ListedColumn {
             name: info.name.clone(),
@@ -106,6 +110,7 @@ pub(super) fn columns(cache: &Cache) -> Result<Vec<ListedColumn>> {
             state,
             shape: plan.map(|plan| plan.row_shape().to_vec()).unwrap_or_default(),
             dtype: plan.map_or_else(String::new, |plan| plan.dtype().to_string()),
+            missing_count: missing.as_ref().map(|by_reason| by_reason.values().sum()),
             missing,
             bytes: info.bytes,
         }
@@ -122,9 +127,20 @@ pub(super) fn column_table(columns: &[ListedColumn]) -> Table {
             shape(&column.shape),
             column.dtype.clone(),
             column.state.clone(),
-            column.missing.clone(),
+            column.missing.as_ref().map_or_else(String::new, |by_reason| {
+                reasons(by_reason.iter().map(|(reason, count)| (reason.as_str(), *count)))
+            }),
             bytes(column.bytes),
         ]);
+    }
+    table
+}
+
+pub(super) fn missing(pictures: &[MissingPicture]) -> Table {
+    let mut table = Table::new(&["picture", "column", "reason", "detail", "source"]);
+    for picture in pictures {
+        let MissingPicture { id, column, reason, detail, source } = picture.clone();
+        table.row(vec![id, column, reason, detail, source]);
     }
     table
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
+    missing::first,
     model::Model,
     pipeline::{Embedder, Job, Line, Meter, Prepared, report},
     register::register,
@@ -57,8 +58,8 @@ pub struct EncodeReport {
     pub seconds: f64,
     /// Rows a second.
     pub images_per_second: f64,
-    /// `decode`, `encoder` or `disk`.
-    pub bottleneck: &'static str,
+    /// `decode`, `encoder` or `disk`; `None` where nothing was to encode.
+    pub bottleneck: Option<&'static str>,
     /// The columns.
     pub columns: Vec<ColumnReport>,
 }
@@ -81,7 +82,7 @@ pub struct ColumnReport {
 /// More rows are missing than the run may lose.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{missing} of {rows} pictures of column `{column}` are missing ({by_reason}), more than the {allowed} that --max-missing allows\nhint: nothing \
+    "{missing} of {rows} pictures of column `{column}` are missing ({by_reason}), more than the {allowed} that --max-missing allows{pictures}\nhint: nothing \
      is lost: put the pictures in place and run the same command with --retry-missing, or allow more, for example --max-missing {enough}%"
 )]
 pub struct TooManyMissing {
@@ -93,6 +94,8 @@ pub struct TooManyMissing {
     pub rows: u32,
     /// The counts by reason.
     pub by_reason: String,
+    /// The first of them, a line each.
+    pub pictures: String,
     /// What was allowed.
     pub allowed: String,
     /// What would be enough, in per cent.
@@ -133,13 +136,17 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
         })
         .collect::<Result<Vec<_>, _>>()?;
     let work = Work::new(writers);
+    let (rows, todo) = (u64::from(cache.rows().len()), work.images());
+    if todo > 0 && todo < rows {
+        progress.line(&format!("{} of {rows} rows were encoded before; going on with the other {todo}", rows - todo));
+    }
     let meter = Meter::default();
     let start = Instant::now();
     if !work.jobs.is_empty() {
         run(&work, &model, &cache, &dataset, device, options, &meter, progress)?;
     }
     let seconds = start.elapsed().as_secs_f64();
-    let columns = work.finish(options.max_missing)?;
+    let columns = work.finish(&cache, options.max_missing)?;
     for column in &columns {
         cache.adopt_contents(&column.name)?;
     }
@@ -148,7 +155,7 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
         encoded: meter.images(),
         seconds,
         images_per_second: meter.images() as f64 / seconds.max(1e-9),
-        bottleneck: meter.bottleneck(),
+        bottleneck: (meter.images() > 0).then(|| meter.bottleneck()),
         columns,
     })
 }
@@ -207,9 +214,9 @@ impl Work {
     }
 
     /// Publishes the columns, unless one of them misses too many rows: then none is, and all that was done stays.
-    fn finish(self, max_missing: f64) -> Result<Vec<ColumnReport>> {
+    fn finish(self, cache: &Cache, max_missing: f64) -> Result<Vec<ColumnReport>> {
         for writer in &self.writers {
-            check_missing(writer, max_missing)?;
+            check_missing(cache, writer, max_missing)?;
         }
         let finish = |writer: ColumnWriter| {
             let name = writer.plan().name.clone();
@@ -220,7 +227,7 @@ impl Work {
     }
 }
 
-fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissing> {
+fn check_missing(cache: &Cache, writer: &ColumnWriter, allowed: f64) -> Result<()> {
     let rows = writer.plan().rows;
     let by_reason = writer.missing_by_reason();
     let missing: u32 = by_reason.values().sum();
@@ -228,14 +235,17 @@ fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissi
         return Ok(());
     }
     let listed: Vec<String> = by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    writer.flush()?;
     Err(TooManyMissing {
+        pictures: first(cache, &writer.plan().name),
         column: writer.plan().name.clone(),
         missing,
         rows,
         by_reason: listed.join(", "),
         allowed: format!("{}%", (allowed * 1000.0).round() / 10.0),
         enough: (100.0 * f64::from(missing) / f64::from(rows)).ceil() as u64,
-    })
+    }
+    .into())
 }
 
 fn column_report(manifest: &Manifest) -> ColumnReport {

@@ -13,6 +13,7 @@ fn help_and_usage() {
         "encode",
         "cache list",
         "cache verify",
+        "cache missing",
         "cache drop",
         "train",
         "caption",
@@ -177,4 +178,108 @@ fn cuda_that_is_not_there_is_said_plainly() {
     let place = Place::with_recipe();
     let ended = place.icecap("encode recipe.toml --data . --cache cache --device cuda").good();
     assert!(ended.err.contains("`cuda:0` was asked for"), "{}", ended.err);
+    let ended =
+        place.icecap("train recipe.toml --data . --cache cache --run run --set train.steps=2 --device cuda").good();
+    assert!(ended.err.contains("the decoder runs on the CPU"), "{}", ended.err);
+}
+
+#[test]
+fn words_that_are_no_device_and_no_assignment_are_usage_errors() {
+    let place = Place::with_recipe();
+    for words in ["--device gpu", "--set foo", "--set =3"] {
+        let ended = place.icecap(&format!("encode recipe.toml --data . --cache cache {words}"));
+        assert_eq!(ended.code, Some(2), "{words}: {}", ended.err);
+    }
+}
+
+#[test]
+fn evaluating_nothing_and_options_without_a_use() {
+    let place = Place::new();
+    place.write("results.json", "[]");
+    place.write("run/recipe.toml", "");
+    insta::assert_snapshot!(place.icecap("evaluate nope").bad(), @"");
+    insta::assert_snapshot!(place.icecap("evaluate run --annotations truth.json").bad(), @"");
+    insta::assert_snapshot!(place.icecap("evaluate results.json --annotations truth.json --beam 3").bad(), @"");
+    let split = place.icecap("evaluate results.json --annotations truth.json --split test").bad();
+    assert!(split.contains("--split"), "{split}");
+}
+
+#[test]
+fn a_slip_in_the_last_name_drops_nothing() {
+    let place = Place::with_recipe();
+    place.icecap("encode recipe.toml --data . --cache cache").good();
+    insta::assert_snapshot!(place.icecap("cache drop cache whole nope").bad(), @"");
+    let listed = place.icecap("cache list cache --json").good().json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(2));
+    assert_eq!(listed[0]["missing"], serde_json::json!({}));
+    assert_eq!(listed[0]["missing_count"], 0);
+    let nothing = place.icecap("encode recipe.toml --data . --cache cache --json").good().json();
+    assert_eq!(nothing["bottleneck"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_model_that_is_neither_a_name_nor_a_file() {
+    let place = Place::with_recipe();
+    insta::assert_snapshot!(place.icecap("encode recipe.toml --data . --cache cache --set encoder.model=resnet19").bad(), @"");
+}
+
+/// A folder data set of 40 drawn pictures, the first four for validation; some of each split are spoilt.
+fn spoilt() -> Place {
+    let place = Place::with_recipe();
+    let mut list = String::new();
+    for index in 0..40 {
+        let name = format!("pictures/{index:02}.png");
+        let picture = icecap::dataset::shapes::Scene { seed: 5, index, side: 64 }.png();
+        let bytes = if [0, 10, 20].contains(&index) { b"no picture".to_vec() } else { picture };
+        place.write(&name, bytes);
+        let split = if index < 4 { "val" } else { "train" };
+        list += &format!("{{\"file_name\": \"{name}\", \"text\": \"a picture\", \"split\": \"{split}\"}}\n");
+    }
+    place.write("list.jsonl", list);
+    let recipe = place.read("recipe.toml");
+    let columns = &recipe[recipe.find("[encoder]").expect("an encoder")..];
+    let dataset = "[dataset]\nformat = \"folder\"\nimages = \".\"\nmetadata = \"list.jsonl\"\n\n";
+    place.write("folder.toml", format!("{dataset}{columns}"));
+    place
+}
+
+#[test]
+fn missing_pictures_are_named_and_trained_without() {
+    let place = spoilt();
+    let refused = place.icecap("encode folder.toml --data . --cache cache").bad();
+    insta::assert_snapshot!(refused, @"");
+    // The column isn't finished yet, and its missing rows are known.
+    let missing = place.icecap("cache missing cache grid --json").good().json();
+    assert_eq!(missing.as_array().map(Vec::len), Some(3), "{missing}");
+    assert_eq!(missing[1]["source"], "pictures/10.png");
+    assert_eq!(missing[1]["reason"], "not-an-image");
+    place.icecap("encode folder.toml --data . --cache cache --max-missing 10%").good();
+    assert_eq!(place.icecap("cache missing cache --json").good().json().as_array().map(Vec::len), Some(6));
+    insta::assert_snapshot!(place.icecap("cache missing cache whole").good().out, @"");
+    assert!(place.icecap("cache missing cache nope").bad().contains("nope"));
+
+    let line = "train folder.toml --data . --cache cache --set train.steps=2 --set train.validate_every=1 --run run";
+    let said = place.icecap(line).good().err;
+    assert!(said.contains("2 of 36 images of the split `train` have no embedding and are left out"), "{said}");
+    assert!(said.contains("1 of 4 images of the split `val` have no embedding and are left out"), "{said}");
+    assert!(said.contains("34 captions of 34 images"), "{said}");
+
+    // One bad picture keeps no other from its caption.
+    place.write("bad.jpg", "no picture");
+    let ended = place.icecap("caption run bad.jpg pictures/01.png nowhere.png");
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.out.starts_with("pictures/01.png\t") && ended.out.lines().count() == 1, "{}", ended.out);
+    insta::assert_snapshot!(ended.err, @"");
+    let ended = place.icecap("caption run bad.jpg pictures/01.png --json");
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.json()[0]["image"], "bad.jpg");
+    assert!(ended.json()[0]["error"].is_string() && ended.json()[1]["caption"].is_string(), "{}", ended.out);
+}
+
+#[test]
+fn an_encode_that_goes_on_says_how_far_it_was() {
+    let place = Place::with_recipe();
+    place.icecap("encode recipe.toml --data . --cache cache --set dataset.train=100").good();
+    let said = place.icecap("encode recipe.toml --data . --cache cache").good().err;
+    assert!(said.contains("124 of 144 rows were encoded before; going on with the other 20"), "{said}");
 }

@@ -35,7 +35,9 @@ pub enum RecipeError {
         given: String,
     },
     /// A `--set` of a place that the recipe doesn't have.
-    #[error("`--set {given}`: there is no `{at}`: {found}\nhint: the first [[column]] is `column.0`, its pooling `column.0.pool`")]
+    #[error(
+        "`--set {given}`: there is no `{at}`: {found}\nhint: the first [[column]] is `column.0`, its pooling `column.0.pool`"
+    )]
     SetPlace {
         /// What was given.
         given: String,

@@ -20,12 +20,7 @@ pub use decoder::DecoderSection;
 pub use encoder::{ColumnSpec, EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
 pub use error::RecipeError;
 
-use crate::{
-    dataset::DatasetSpec,
-    decoder::DecodeSpec,
-    text::TokenizerSpec,
-    trainer::TrainSpec,
-};
+use crate::{dataset::DatasetSpec, decoder::DecodeSpec, text::TokenizerSpec, trainer::TrainSpec};
 use strict::Fault;
 
 /// A recipe as typed.
@@ -173,7 +168,8 @@ fn put(document: &mut toml_edit::DocumentMut, given: &str) -> Result<(), RecipeE
     let (last, parents) = keys.split_last().ok_or_else(bad)?;
     let mut item = document.as_item_mut();
     for (depth, key) in parents.iter().enumerate() {
-        let nowhere = |found: String| RecipeError::SetPlace { given: given.to_owned(), at: keys[..=depth].join("."), found };
+        let nowhere =
+            |found: String| RecipeError::SetPlace { given: given.to_owned(), at: keys[..=depth].join("."), found };
         item = match item {
             toml_edit::Item::ArrayOfTables(tables) => {
                 let count = tables.len();

@@ -139,8 +139,8 @@ pub(super) fn column_table(columns: &[ListedColumn]) -> Table {
 pub(super) fn missing(pictures: &[MissingPicture]) -> Table {
     let mut table = Table::new(&["picture", "column", "reason", "detail", "source"]);
     for picture in pictures {
-        let MissingPicture { id, column, reason, detail, source } = picture.clone();
-        table.row(vec![id, column, reason, detail, source]);
+        let MissingPicture { id, column, reason, source, .. } = picture.clone();
+        table.row(vec![id, column, reason, picture.short().to_owned(), source]);
     }
     table
 }

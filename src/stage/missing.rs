@@ -24,6 +24,14 @@ pub struct MissingPicture {
     pub source: String,
 }
 
+impl MissingPicture {
+    /// The first line of the detail: hints follow it.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.detail.lines().next().unwrap_or_default()
+    }
+}
+
 /// The pictures of `cache` that lack an embedding in the columns `wanted`, or (where none is named) in any that can be read.
 ///
 /// # Errors
@@ -63,7 +71,7 @@ pub(super) fn first(cache: &Cache, column: &str) -> String {
         .into_iter()
         .take(NAMED)
         .map(|row| picture(cache, column, row))
-        .map(|picture| format!("\n  {}: {} ({})", picture.source, picture.reason, picture.detail))
+        .map(|picture| format!("\n  {}: {} ({})", picture.source, picture.reason, picture.short()))
         .collect();
     if more > 0 {
         lines += &format!("\n  and {more} more: `icecap cache missing {} {column}`", cache.folder().display());

@@ -197,9 +197,18 @@ fn evaluating_nothing_and_options_without_a_use() {
     let place = Place::new();
     place.write("results.json", "[]");
     place.write("run/recipe.toml", "");
-    insta::assert_snapshot!(place.icecap("evaluate nope").bad(), @"");
-    insta::assert_snapshot!(place.icecap("evaluate run --annotations truth.json").bad(), @"");
-    insta::assert_snapshot!(place.icecap("evaluate results.json --annotations truth.json --beam 3").bad(), @"");
+    insta::assert_snapshot!(place.icecap("evaluate nope").bad(), @"
+    error: there is nothing at `nope`
+    hint: give the folder of a run, or a results file with --annotations captions.json
+    ");
+    insta::assert_snapshot!(place.icecap("evaluate run --annotations truth.json").bad(), @"
+    error: `--annotations` is for a results file, and `run` is a run: its references are in its cache
+    hint: leave `--annotations` out
+    ");
+    insta::assert_snapshot!(place.icecap("evaluate results.json --annotations truth.json --beam 3").bad(), @"
+    error: `--beam` is for a run, and `results.json` is a results file: its captions are there already
+    hint: leave `--beam` out
+    ");
     let split = place.icecap("evaluate results.json --annotations truth.json --split test").bad();
     assert!(split.contains("--split"), "{split}");
 }

@@ -101,9 +101,13 @@ fn digest(data: &TrainData) -> String {
     hasher.update(data.source.as_bytes());
     for caption in data.captions.iter() {
         hasher.update(&caption.row.to_le_bytes()).update(&(caption.tokens.len() as u64).to_le_bytes());
-        caption.tokens.iter().for_each(|token| drop(hasher.update(&token.to_le_bytes())));
+        for token in &caption.tokens {
+            hasher.update(&token.to_le_bytes());
+        }
     }
-    data.validation.iter().for_each(|row| drop(hasher.update(&row.to_le_bytes())));
+    for row in &data.validation {
+        hasher.update(&row.to_le_bytes());
+    }
     hasher.finalize().to_hex()[..16].to_owned()
 }
 

@@ -150,7 +150,7 @@ impl Draws {
 
     /// Uniform in `0..end`, `end` at least 1; a bias of 2^-32 at most.
     fn below(&mut self, end: u32) -> u32 {
-        (u128::from(self.next()) * u128::from(end) >> 64) as u32
+        ((u128::from(self.next()) * u128::from(end)) >> 64) as u32
     }
 }
 

@@ -226,7 +226,8 @@ impl Output {
     /// Lends `rows` to the session as this output.
     fn bind(&self, binding: &mut IoBinding, rows: &mut [u8]) -> ort::Result<()> {
         match self.info.dtype {
-            Dtype::F32 => self.bind_as::<f32>(binding, rows),
+            // Rows of an i8 column are given out as `f32` (`Tap::given`): no output says i8.
+            Dtype::F32 | Dtype::I8 => self.bind_as::<f32>(binding, rows),
             Dtype::F16 => self.bind_as::<f16>(binding, rows),
             Dtype::Bf16 => self.bind_as::<bf16>(binding, rows),
         }

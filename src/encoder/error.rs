@@ -245,6 +245,14 @@ pub enum EncoderError {
         #[source]
         source: ort::Error,
     },
+    /// In f16 a value went beyond what it holds.
+    #[error(
+        "column `{column}` has rows that are no numbers: some layer's values go beyond f16's 65504\nhint: set precision = \"f32\" in [encoder]"
+    )]
+    NotFinite {
+        /// The column.
+        column: String,
+    },
     /// A buffer of the wrong length or alignment, or the wrong number of them.
     #[error("{what}: expected {expected}, found `{found}`")]
     Buffer {

@@ -14,12 +14,14 @@
 mod blocked;
 mod build;
 mod compile;
+mod constant;
 mod cuda;
 mod epilogue;
 mod error;
 mod export;
 mod external;
 mod graph;
+mod halve;
 mod input;
 mod inspect;
 pub mod known;
@@ -42,7 +44,7 @@ pub use inspect::{TensorInfo, inspect, inspect_at};
 pub use known::{Known, known};
 pub use metadata::{ModelMetadata, read_metadata};
 pub use model::model_digest;
-pub use plan::{Channels, Device, EncoderPlan, Normalize, Pool, REWRITE_VERSION, Tap, key_fields};
+pub use plan::{Channels, Device, EncoderPlan, Normalize, Pool, Precision, REWRITE_VERSION, Tap, key_fields};
 pub use runtime::{RuntimeInfo, init_runtime, resolve};
 pub use session::{EncoderSession, Kernels};
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::EncoderError;
+use super::halve::HALF_VERSION;
 
 /// Version of the graph edit. Raise it whenever the same plan would give other bytes.
 pub const REWRITE_VERSION: u32 = 1;
@@ -133,6 +134,25 @@ fn default_dtype() -> Dtype {
     Dtype::F16
 }
 
+/// The type in which the encoder computes. Rows are cast to the column's dtype either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// As the model was trained.
+    #[default]
+    F32,
+    /// Weights and activations in half the bytes, an island of `f32` where that would cost accuracy: for GPUs.
+    F16,
+}
+
+impl Precision {
+    /// Is it the default, which needs no mention?
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if gives a reference")]
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+}
+
 /// Everything the graph edit needs: the picture, the batch and the taps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -145,6 +165,9 @@ pub struct EncoderPlan {
     pub width: usize,
     /// Images a run; every run has exactly so many.
     pub batch: usize,
+    /// What the encoder computes in.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// The columns, in the order of the outputs.
     pub taps: Vec<Tap>,
 }
@@ -205,7 +228,7 @@ pub fn key_fields(model_digest: &str, plan: &EncoderPlan, tap: &Tap) -> Vec<(Str
     let n = &plan.normalize;
     let field = |name: &str, value: Value| (format!("encoder.{name}"), value);
     let decimals = |values: &[f32]| Value::from_iter(values.iter().map(|&value| shortest(value)));
-    vec![
+    let mut fields = vec![
         field("model", json!(model_digest)),
         field("tensor", json!(tap.tensor)),
         field("pool", json!(tap.pool)),
@@ -218,7 +241,13 @@ pub fn key_fields(model_digest: &str, plan: &EncoderPlan, tap: &Tap) -> Vec<(Str
         field("scale", shortest(n.scale)),
         field("channels", json!(n.channels)),
         field("rewrite", json!(REWRITE_VERSION)),
-    ]
+    ];
+    // Columns made before there was a choice have no such field, and keep their keys.
+    if !plan.precision.is_f32() {
+        fields.push(field("precision", json!(plan.precision)));
+        fields.push(field("precision_version", json!(HALF_VERSION)));
+    }
+    fields
 }
 
 /// The shortest decimal that means this `f32`: 0.485, and not the 0.48500001430511475 that an `f64` would make of it.

@@ -18,7 +18,7 @@ use ort::value::{PrimitiveTensorElementType, Shape, Tensor, TensorRefMut};
 use super::blocked::{self, Table};
 use super::compile::{CompiledEncoder, Output};
 use super::pixels::Affine;
-use super::plan::Device;
+use super::plan::{Device, Precision};
 use super::{EncoderError, prologue, runtime};
 
 /// One worker's session. [`EncoderSession::run`] takes exactly a batch.
@@ -30,6 +30,7 @@ pub struct EncoderSession {
     batch: usize,
     images_bytes: usize,
     kernels: Kernels,
+    precision: Precision,
 }
 
 /// Who computes the convolutions on the CPU.
@@ -115,7 +116,16 @@ impl EncoderSession {
         let plan = encoder.plan();
         let input = Input::new(encoder, device).map_err(rejected)?;
         let outputs = encoder.graph_outputs().to_vec();
-        Ok(Self { session, binding, input, outputs, batch: plan.batch, images_bytes: plan.images_bytes(), kernels })
+        Ok(Self {
+            session,
+            binding,
+            input,
+            outputs,
+            batch: plan.batch,
+            images_bytes: plan.images_bytes(),
+            kernels,
+            precision: plan.precision,
+        })
     }
 
     /// Images a run.
@@ -127,13 +137,25 @@ impl EncoderSession {
     /// shorter batch is padded by the caller; a row does not depend on the others.
     ///
     /// # Errors
-    /// [`EncoderError::Buffer`] for a buffer of another length or not aligned to its elements; [`EncoderError::Run`].
+    /// [`EncoderError::Buffer`] for a buffer of another length or not aligned to its elements; [`EncoderError::Run`];
+    /// [`EncoderError::NotFinite`] where f16 was too small for the network.
     pub fn run(&mut self, images: &[u8], outputs: &mut [&mut [u8]]) -> Result<(), EncoderError> {
         self.check(images, outputs)?;
         let answer = self.bind_and_run(images, outputs);
         // Whatever happened, the session must not keep pointers into slices that were lent for this call.
         self.binding.clear_outputs();
-        answer.map_err(|source| EncoderError::Run { source })
+        answer.map_err(|source| EncoderError::Run { source })?;
+        if self.precision.is_f32() { Ok(()) } else { self.check_range(outputs) }
+    }
+
+    /// f16 ends at 65504. What goes beyond becomes infinite, and then, a layer later, no number at all: never a row.
+    fn check_range(&self, outputs: &[&mut [u8]]) -> Result<(), EncoderError> {
+        for (output, rows) in self.outputs.iter().zip(outputs) {
+            if !finite(output.info.dtype, rows) {
+                return Err(EncoderError::NotFinite { column: output.info.name.clone() });
+            }
+        }
+        Ok(())
     }
 
     fn check(&self, images: &[u8], outputs: &[&mut [u8]]) -> Result<(), EncoderError> {
@@ -166,6 +188,24 @@ impl EncoderSession {
             output.bind(&mut self.binding, rows)?;
         }
         self.session.run_binding(&self.binding).map(drop)
+    }
+}
+
+/// Whether every element of `rows` is a finite number.
+fn finite(dtype: Dtype, rows: &[u8]) -> bool {
+    const INFINITE_F16: u16 = 0x7c00;
+    const INFINITE_BF16: u16 = 0x7f80;
+    // Folded without a way out, so that it is a few vector instructions a row.
+    let halves = |infinite: u16| {
+        let words = rows.as_chunks::<2>().0.iter();
+        words.fold(true, |finite, word| finite & (u16::from_le_bytes(*word) & infinite != infinite))
+    };
+    match dtype {
+        Dtype::F16 => halves(INFINITE_F16),
+        Dtype::Bf16 => halves(INFINITE_BF16),
+        Dtype::F32 => {
+            rows.as_chunks::<4>().0.iter().fold(true, |finite, word| finite & f32::from_le_bytes(*word).is_finite())
+        }
     }
 }
 

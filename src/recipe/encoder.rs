@@ -10,7 +10,7 @@ use icecap_cache::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    encoder::{Channels, EncoderPlan, ModelMetadata, Normalize, Pool, Tap},
+    encoder::{Channels, EncoderPlan, ModelMetadata, Normalize, Pool, Precision, Tap},
     image::{Interpolation, Preprocess, Resize},
 };
 
@@ -53,6 +53,9 @@ pub struct EncoderSpec {
     /// Pictures of more pixels are missing rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_pixels: Option<u64>,
+    /// `f32` (the default) or `f16`: what the encoder computes in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
 }
 
 /// A crop: a square's side or `[height, width]`.
@@ -209,6 +212,7 @@ impl EncoderSpec {
             height: height as usize,
             width: width as usize,
             batch: self.batch.unwrap_or(DEFAULT_BATCH),
+            precision: self.precision.unwrap_or_default(),
             taps: columns.iter().map(ColumnSpec::tap).collect(),
         };
         Ok(ResolvedEncoder { preprocess, plan })

@@ -12,6 +12,7 @@
 //! one because the later nodes are gone; and a map pooled inside never leaves the device.
 
 mod blocked;
+mod buffers;
 mod build;
 mod compile;
 mod constant;

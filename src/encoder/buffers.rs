@@ -103,9 +103,10 @@ fn read(staged: &DynTensor, rows: &mut [u8]) {
 
 fn element_type(dtype: Dtype) -> TensorElementType {
     match dtype {
-        Dtype::F32 => TensorElementType::Float32,
         Dtype::F16 => TensorElementType::Float16,
         Dtype::Bf16 => TensorElementType::Bfloat16,
+        // Whatever else there is leaves the graph as f32.
+        _ => TensorElementType::Float32,
     }
 }
 
@@ -117,9 +118,9 @@ impl Output {
     /// Lends `rows` to the session as this output.
     fn lend(&self, binding: &mut IoBinding, rows: &mut [u8]) -> ort::Result<()> {
         match self.info.dtype {
-            Dtype::F32 => self.lend_as::<f32>(binding, rows),
             Dtype::F16 => self.lend_as::<f16>(binding, rows),
             Dtype::Bf16 => self.lend_as::<bf16>(binding, rows),
+            _ => self.lend_as::<f32>(binding, rows),
         }
     }
 

@@ -45,8 +45,8 @@ pub use inspect::{TensorInfo, inspect, inspect_at};
 pub use known::{Known, known};
 pub use metadata::{ModelMetadata, read_metadata};
 pub use model::model_digest;
-pub use plan::{Channels, Device, EncoderPlan, Normalize, Pool, Precision, REWRITE_VERSION, Tap, key_fields};
-pub use runtime::{RuntimeInfo, init_runtime, resolve};
+pub use plan::{Channels, Device, Devices, EncoderPlan, Normalize, Pool, Precision, REWRITE_VERSION, Tap, key_fields};
+pub use runtime::{RuntimeInfo, init_runtime, resolve, resolve_all};
 pub use session::{EncoderSession, Kernels};
 
 #[cfg(test)]

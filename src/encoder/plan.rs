@@ -175,14 +175,7 @@ pub struct EncoderPlan {
 impl EncoderPlan {
     /// Refuses numbers that make no sense and columns of one name.
     pub(super) fn check(&self) -> Result<(), EncoderError> {
-        let size = format!("{}x{}", self.height, self.width);
-        if self.height == 0 || self.width == 0 || self.height.max(self.width) > 1 << 14 {
-            return Err(EncoderError::Plan {
-                field: "the picture's size",
-                value: size,
-                wanted: "1 to 16384 pixels a side",
-            });
-        }
+        check_picture(self.height, self.width)?;
         if self.batch == 0 || self.batch > 1 << 16 {
             return Err(EncoderError::Plan {
                 field: "batch",
@@ -218,6 +211,15 @@ impl EncoderPlan {
     pub fn images_bytes(&self) -> usize {
         self.batch * self.height * self.width * 3
     }
+}
+
+/// Refuses a picture's size that makes no sense.
+pub(super) fn check_picture(height: usize, width: usize) -> Result<(), EncoderError> {
+    if height == 0 || width == 0 || height.max(width) > 1 << 14 {
+        let (field, wanted) = ("the picture's size", "1 to 16384 pixels a side");
+        return Err(EncoderError::Plan { field, value: format!("{height}x{width}"), wanted });
+    }
+    Ok(())
 }
 
 /// Everything of the encoder that decides a column's bytes, in order: for the column's key.
@@ -284,5 +286,55 @@ impl fmt::Display for Device {
             Self::Cpu => out.write_str("cpu"),
             Self::Cuda(number) => write!(out, "cuda:{number}"),
         }
+    }
+}
+
+/// Where several sessions run: the processor, or one GPU or more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Devices(Vec<Device>);
+
+impl Devices {
+    /// At least one, each once.
+    pub fn as_slice(&self) -> &[Device] {
+        &self.0
+    }
+}
+
+impl Default for Devices {
+    fn default() -> Self {
+        Self(vec![Device::Cpu])
+    }
+}
+
+impl From<Device> for Devices {
+    fn from(device: Device) -> Self {
+        Self(vec![device])
+    }
+}
+
+impl FromStr for Devices {
+    type Err = EncoderError;
+
+    /// `cpu`, `cuda`, `cuda:1`, or several GPUs: `cuda:0,1`.
+    fn from_str(text: &str) -> Result<Self, EncoderError> {
+        let Some(numbers) = text.strip_prefix("cuda:").filter(|numbers| numbers.contains(',')) else {
+            return Ok(Self(vec![text.parse()?]));
+        };
+        let numbers: Result<Vec<u32>, _> = numbers.split(',').map(str::parse).collect();
+        let numbers = numbers.map_err(|_| EncoderError::DeviceSyntax { value: text.to_owned() })?;
+        if let Some(twice) = (1..numbers.len()).find(|&at| numbers[..at].contains(&numbers[at])) {
+            return Err(EncoderError::DeviceTwice { value: text.to_owned(), number: numbers[twice] });
+        }
+        Ok(Self(numbers.into_iter().map(Device::Cuda).collect()))
+    }
+}
+
+impl fmt::Display for Devices {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.0[0])?;
+        self.0[1..].iter().try_for_each(|device| match device {
+            Device::Cpu => out.write_str(",cpu"),
+            Device::Cuda(number) => write!(out, ",{number}"),
+        })
     }
 }

@@ -147,7 +147,6 @@ pub enum Precision {
 
 impl Precision {
     /// Is it the default, which needs no mention?
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if gives a reference")]
     pub fn is_f32(&self) -> bool {
         *self == Self::F32
     }

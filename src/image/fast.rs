@@ -20,49 +20,34 @@ pub fn load_views<T>(
 ) -> Result<((u32, u32), Option<T>), ImageError> {
     // Before the picture is decoded, and not only when its first view is made.
     targets.iter().try_for_each(|(_, out)| check_buffer(pre, out))?;
-    let mut done = vec![false; targets.len()];
     let mut size = None;
+    // By view: what it is decoded at, 0 once it is made.
+    let mut open = vec![1; targets.len()];
     if pre.decode == Decode::Fast && jpeg::is_jpeg(bytes) {
         let header = jpeg::header(bytes, pre.max_pixels)?;
-        let divisors: Vec<u64> = targets.iter().map(|(view, _)| divisor(pre, *view, &header, bytes)).collect();
+        size = Some(header.upright_size());
+        open = targets.iter().map(|(view, _)| divisor(pre, *view, &header, bytes)).collect();
         for divisor in [8, 4, 2] {
-            if reduced(bytes, pre, &header, divisor, (&divisors, targets, &mut done))? {
-                size = Some(header.upright_size());
+            let mut wanted = targets.iter_mut().zip(&mut open).filter(|(_, open)| **open == divisor).peekable();
+            if wanted.peek().is_some() {
+                with_reduced(bytes, &header, divisor, |picture| {
+                    wanted.try_for_each(|((view, out), open)| {
+                        *open = 0;
+                        picture.view(pre, *view, out)
+                    })
+                })?;
             }
         }
     }
-    if let (Some(size), None, true) = (size, &also, done.iter().all(|done| *done)) {
+    if let (Some(size), None, false) = (size, &also, open.iter().any(|open| *open != 0)) {
         return Ok((size, None));
     }
     with_picture(bytes, pre.max_pixels, |picture| {
-        for ((view, out), _) in targets.iter_mut().zip(&done).filter(|(_, done)| !**done) {
+        for ((view, out), _) in targets.iter_mut().zip(&open).filter(|(_, open)| **open != 0) {
             picture.view(pre, *view, out)?;
         }
         Ok((picture.size(), also.map(|also| also(picture))))
     })
-}
-
-/// Makes the views that `divisor` is for; says whether there were any and the decoder took the picture.
-fn reduced(
-    bytes: &[u8],
-    pre: &Preprocess,
-    header: &jpeg::Header,
-    divisor: u64,
-    (divisors, targets, done): (&[u64], &mut [(View, &mut [u8])], &mut [bool]),
-) -> Result<bool, ImageError> {
-    if !divisors.contains(&divisor) {
-        return Ok(false);
-    }
-    let made = with_reduced(bytes, header, divisor, |picture| {
-        for ((view, out), _) in targets.iter_mut().zip(divisors).filter(|(_, wanted)| **wanted == divisor) {
-            picture.view(pre, *view, out)?;
-        }
-        Ok(())
-    })?;
-    if made.is_some() {
-        done.iter_mut().zip(divisors).for_each(|(done, wanted)| *done |= *wanted == divisor);
-    }
-    Ok(made.is_some())
 }
 
 /// The part of its size at which a JPEG is decoded for a view: at least twice what the view is resized to.

@@ -55,7 +55,6 @@ pub enum Decode {
 }
 
 impl Decode {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if gives a reference")]
     fn is_exact(&self) -> bool {
         *self == Self::Exact
     }

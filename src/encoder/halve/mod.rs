@@ -24,7 +24,7 @@ use self::weights::Weights;
 use super::build::{Builder, integer};
 use super::model::Model;
 use super::onnx::tensor_proto::DataType;
-use super::onnx::{GraphProto, NodeProto};
+use super::onnx::{GraphProto, NodeProto, TensorProto};
 use super::{EncoderError, graph, probe};
 
 /// Version of this rewrite, for keys. Raise it whenever the same model would give other bytes.
@@ -77,8 +77,7 @@ fn float_tensors(model: &Model, shape: [usize; 4]) -> Result<HashSet<String>, En
 /// Tensors that have to stay `f32` under their own name: those that graphs inside of nodes read, and sparse weights.
 fn kept_in_f32(graph: &GraphProto, nodes: &[NodeProto]) -> HashSet<String> {
     let inner = nodes.iter().filter(|node| has_graphs(node)).flat_map(graph::reads);
-    let sparse =
-        graph.sparse_initializer.iter().filter_map(|weight| weight.values.as_ref()).map(|values| values.name());
+    let sparse = graph.sparse_initializer.iter().filter_map(|weight| weight.values.as_ref()).map(TensorProto::name);
     inner.chain(sparse).map(str::to_owned).collect()
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use icecap_cache::{Dtype, dequantize, quantize};
 use serde::Serialize;
 
 use super::{embed::Embedding, evaluate::search, model::Model, run::Run};
@@ -124,11 +125,25 @@ fn embed(model: &Model, embedding: &mut Embedding<'_>, images: &[PathBuf]) -> Re
     }
     let mut rows: Vec<Vec<u8>> = model.columns.iter().map(|column| vec![0; plan.batch * column.row_bytes()]).collect();
     embedding.run(&views, images.len(), &mut rows.iter_mut().map(|rows| Some(rows.as_mut_slice())).collect())?;
-    let held = model.columns.iter().zip(rows).map(|(column, bytes)| {
+    let held = model.columns.iter().zip(rows).map(|(column, mut bytes)| {
         let (name, row_shape) = (column.name.clone(), column.row_shape.clone());
-        Arc::new(HeldColumn { name, dtype: column.dtype, row_shape, bytes }) as Arc<dyn Column>
+        let dtype = if column.is_scaled() { as_read_back(&mut bytes, column.row_bytes()) } else { column.dtype };
+        Arc::new(HeldColumn { name, dtype, row_shape, bytes }) as Arc<dyn Column>
     });
     Ok(held.collect())
+}
+
+/// Makes of f32 rows what the decoder was trained to see: the numbers that come back from i8. A row without a scale, which a cache
+/// would have as missing, is zero. Returns the element type of the result.
+fn as_read_back(rows: &mut [u8], row_bytes: usize) -> Dtype {
+    let mut scaled = vec![0; row_bytes / 4];
+    for row in rows.chunks_exact_mut(row_bytes) {
+        match quantize(row, &mut scaled) {
+            Some(scale) => dequantize(&scaled, scale, row),
+            None => row.fill(0),
+        }
+    }
+    Dtype::F32
 }
 
 /// Decodes the picture in `path` into its slot of every view.

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     encoder::{self, CompiledEncoder, Device, EncoderPlan, Precision},
-    image::{Preprocess, View},
+    image::{Preprocess, Resize, View},
     progress::Progress,
     recipe::{ColumnSpec, EncoderSpec, ModelSource, ResolvedEncoder},
 };
@@ -52,8 +52,40 @@ pub struct ModelColumn {
     pub row_shape: Vec<usize>,
     /// Its element type.
     pub dtype: Dtype,
-    /// Bytes that one view contributes to a row.
+    /// Bytes of one view's part of a row as the encoder gives it: `f32` where the column is i8.
     pub view_bytes: usize,
+}
+
+/// A column wants the corners of a picture that has none to choose from.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "column `{column}` takes five crops, and `resize = {resize}` leaves nothing beside a crop of {height}x{width}: they would be one and \
+     the same\nhint: resize to more than the crop, for example resize = {enough} and crop = {crop}"
+)]
+pub struct NoRoom {
+    column: String,
+    resize: String,
+    height: u32,
+    width: u32,
+    enough: u32,
+    crop: u32,
+}
+
+/// Refuses corners where the resized picture is no larger than the crop.
+fn check_room(columns: &[ColumnSpec], resolved: &ResolvedEncoder) -> Result<(), NoRoom> {
+    let cornered = |views: &Vec<View>| views.iter().any(|view| matches!(view, View::Corner { .. }));
+    let (height, width) = resolved.preprocess.output_size();
+    let (room, resize) = match resolved.preprocess.resize {
+        Resize::Shorter(side) => (side > height.min(width), side.to_string()),
+        Resize::Exact([tall, wide]) => (tall > height || wide > width, format!("[{tall}, {wide}]")),
+    };
+    match columns.iter().zip(&resolved.views).find(|(_, views)| !room && cornered(views)) {
+        None => Ok(()),
+        Some((column, _)) => {
+            let crop = height.max(width);
+            Err(NoRoom { column: column.name.clone(), resize, height, width, enough: crop * 8 / 7, crop })
+        }
+    }
 }
 
 impl ModelColumn {
@@ -61,6 +93,12 @@ impl ModelColumn {
     #[must_use]
     pub fn row_bytes(&self) -> usize {
         self.views.len() * self.view_bytes
+    }
+
+    /// Whether its rows are quantised on their way into the shard.
+    #[must_use]
+    pub fn is_scaled(&self) -> bool {
+        self.dtype == Dtype::I8
     }
 }
 
@@ -89,6 +127,7 @@ impl Model {
         let own = encoder::read_metadata(path)?;
         let resolved = spec.resolve(columns, path, own.as_ref())?;
         resolved.preprocess.validate()?;
+        check_room(columns, &resolved)?;
         let grouped = group(&resolved.views);
         let compile = |(views, columns): (Vec<usize>, Vec<usize>)| -> Result<Pass> {
             let taps = columns.iter().map(|&column| resolved.plan.taps[column].clone()).collect();
@@ -96,7 +135,8 @@ impl Model {
             Ok(Pass { compiled, views, columns })
         };
         let passes = grouped.passes.into_iter().map(compile).collect::<Result<Vec<_>>>()?;
-        let columns = (0..resolved.views.len()).map(|at| column(&passes, at, grouped.columns[at].clone())).collect();
+        let columns = grouped.columns.into_iter().zip(&resolved.plan.taps).enumerate();
+        let columns = columns.map(|(at, (views, tap))| column(&passes, at, views, tap.dtype)).collect();
         Ok(Self { path: path.to_owned(), resolved, views: grouped.views, passes, columns })
     }
 
@@ -143,7 +183,7 @@ impl Model {
 }
 
 /// What column `at` is made of, from the first pass that has it.
-fn column(passes: &[Pass], at: usize, views: Vec<usize>) -> ModelColumn {
+fn column(passes: &[Pass], at: usize, views: Vec<usize>, dtype: Dtype) -> ModelColumn {
     let outputs = passes.iter().flat_map(|pass| pass.columns.iter().zip(pass.compiled.outputs()));
     let Some((_, output)) = outputs.into_iter().find(|(column, _)| **column == at) else {
         unreachable!("a column has a view, and each view a pass that holds its columns")
@@ -152,7 +192,7 @@ fn column(passes: &[Pass], at: usize, views: Vec<usize>) -> ModelColumn {
         name: output.name.clone(),
         row_shape: row_shape(&output.row_shape, views.len()),
         views,
-        dtype: output.dtype,
+        dtype,
         view_bytes: output.row_bytes(),
     }
 }

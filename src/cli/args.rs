@@ -104,7 +104,7 @@ pub(super) struct Encode {
     /// The cache's folder; made where it isn't there
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: PathBuf,
-    /// cpu, cuda or cuda:N
+    /// cpu, cuda, cuda:N, or several GPUs: cuda:0,1
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// Threads to use (default: all cores)

@@ -8,7 +8,7 @@ use super::{
     tables,
 };
 use crate::{
-    encoder::{self, Device},
+    encoder::{self, Devices},
     recipe::Recipe,
     stage::encode::{EncodeOptions, encode as run},
 };
@@ -43,7 +43,7 @@ pub(super) fn encode(args: &Encode, shared: &Shared) -> Result<()> {
     let options = EncodeOptions {
         cache: args.cache.clone(),
         data: args.recipe.data.clone(),
-        device: args.device.parse::<Device>()?,
+        devices: args.device.parse::<Devices>()?,
         threads: args.threads,
         overwrite: args.overwrite,
         retry_missing: args.retry_missing,

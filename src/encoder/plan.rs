@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::EncoderError;
+use super::halve::HALF_VERSION;
 
 /// Version of the graph edit. Raise it whenever the same plan would give other bytes.
 pub const REWRITE_VERSION: u32 = 1;
@@ -151,6 +152,24 @@ fn default_dtype() -> Dtype {
     Dtype::F16
 }
 
+/// The type in which the encoder computes. Rows are cast to the column's dtype either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// As the model was trained.
+    #[default]
+    F32,
+    /// Weights and activations in half the bytes, an island of `f32` where that would cost accuracy: for GPUs.
+    F16,
+}
+
+impl Precision {
+    /// Is it the default, which needs no mention?
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+}
+
 /// Everything the graph edit needs: the picture, the batch and the taps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -163,6 +182,9 @@ pub struct EncoderPlan {
     pub width: usize,
     /// Images a run; every run has exactly so many.
     pub batch: usize,
+    /// What the encoder computes in.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// The columns, in the order of the outputs.
     pub taps: Vec<Tap>,
 }
@@ -225,7 +247,7 @@ pub fn key_fields(model_digest: &str, plan: &EncoderPlan, tap: &Tap) -> Vec<(Str
     let n = &plan.normalize;
     let field = |name: &str, value: Value| (format!("encoder.{name}"), value);
     let decimals = |values: &[f32]| Value::from_iter(values.iter().map(|&value| shortest(value)));
-    vec![
+    let mut fields = vec![
         field("model", json!(model_digest)),
         field("tensor", tap.tensors_value()),
         field("pool", json!(tap.pool)),
@@ -238,7 +260,13 @@ pub fn key_fields(model_digest: &str, plan: &EncoderPlan, tap: &Tap) -> Vec<(Str
         field("scale", shortest(n.scale)),
         field("channels", json!(n.channels)),
         field("rewrite", json!(REWRITE_VERSION)),
-    ]
+    ];
+    // Columns made before there was a choice have no such field, and keep their keys.
+    if !plan.precision.is_f32() {
+        fields.push(field("precision", json!(plan.precision)));
+        fields.push(field("precision_version", json!(HALF_VERSION)));
+    }
+    fields
 }
 
 /// The shortest decimal that means this `f32`: 0.485, and not the 0.48500001430511475 that an `f64` would make of it.
@@ -275,5 +303,55 @@ impl fmt::Display for Device {
             Self::Cpu => out.write_str("cpu"),
             Self::Cuda(number) => write!(out, "cuda:{number}"),
         }
+    }
+}
+
+/// Where several sessions run: the processor, or one GPU or more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Devices(Vec<Device>);
+
+impl Devices {
+    /// At least one, each once.
+    pub fn as_slice(&self) -> &[Device] {
+        &self.0
+    }
+}
+
+impl Default for Devices {
+    fn default() -> Self {
+        Self(vec![Device::Cpu])
+    }
+}
+
+impl From<Device> for Devices {
+    fn from(device: Device) -> Self {
+        Self(vec![device])
+    }
+}
+
+impl FromStr for Devices {
+    type Err = EncoderError;
+
+    /// `cpu`, `cuda`, `cuda:1`, or several GPUs: `cuda:0,1`.
+    fn from_str(text: &str) -> Result<Self, EncoderError> {
+        let Some(numbers) = text.strip_prefix("cuda:").filter(|numbers| numbers.contains(',')) else {
+            return Ok(Self(vec![text.parse()?]));
+        };
+        let numbers: Result<Vec<u32>, _> = numbers.split(',').map(str::parse).collect();
+        let numbers = numbers.map_err(|_| EncoderError::DeviceSyntax { value: text.to_owned() })?;
+        if let Some(twice) = (1..numbers.len()).find(|&at| numbers[..at].contains(&numbers[at])) {
+            return Err(EncoderError::DeviceTwice { value: text.to_owned(), number: numbers[twice] });
+        }
+        Ok(Self(numbers.into_iter().map(Device::Cuda).collect()))
+    }
+}
+
+impl fmt::Display for Devices {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.0[0])?;
+        self.0[1..].iter().try_for_each(|device| match device {
+            Device::Cpu => out.write_str(",cpu"),
+            Device::Cuda(number) => write!(out, ",{number}"),
+        })
     }
 }

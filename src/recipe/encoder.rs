@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ColumnSpec;
 use crate::{
-    encoder::{Channels, EncoderPlan, ModelMetadata, Normalize},
-    image::{Interpolation, Preprocess, Resize, View},
+    encoder::{Channels, EncoderPlan, ModelMetadata, Normalize, Precision},
+    image::{Decode, Interpolation, Preprocess, Resize, View},
 };
 
 /// Images a run of the encoder where the recipe doesn't say.
@@ -56,6 +56,12 @@ pub struct EncoderSpec {
     /// Pictures of more pixels are missing rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_pixels: Option<u64>,
+    /// `exact` (the default) or `fast`: JPEGs far larger than what is made of them are decoded at a half, a quarter or an eighth of their size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode: Option<Decode>,
+    /// `f32` (the default) or `f16`: what the encoder computes in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
 }
 
 /// A crop: a square's side or `[height, width]`.
@@ -177,6 +183,7 @@ impl EncoderSpec {
             crop: self.crop.map(Crop::sides).or(own_crop),
             interpolation: self.interpolation.or(own.and_then(interpolation_of)).unwrap_or_default(),
             max_pixels: self.max_pixels.unwrap_or(defaults.max_pixels),
+            decode: self.decode.unwrap_or_default(),
         };
         let base = base.unwrap_or_default();
         let normalize = Normalize {
@@ -191,6 +198,7 @@ impl EncoderSpec {
             height: height as usize,
             width: width as usize,
             batch: self.batch.unwrap_or(DEFAULT_BATCH),
+            precision: self.precision.unwrap_or_default(),
             taps: columns.iter().map(ColumnSpec::tap).collect(),
         };
         let views = columns.iter().map(ColumnSpec::views).collect();

@@ -16,7 +16,7 @@ use crate::{
     batch::{self, Column, HeldColumn},
     decoder,
     encoder::{self, Device},
-    image::{self, ImageError},
+    image::{self, ImageError, Picture, View},
     progress::Progress,
     recipe::ColumnSpec,
 };
@@ -213,13 +213,10 @@ fn load(path: &Path, model: &Model, slot: usize, views: &mut [Vec<u8>]) -> Resul
     let bytes = fs::read(path).with_context(|| format!("the picture `{}` can't be read", path.display()))?;
     let preprocess = &model.resolved.preprocess;
     let picture_bytes = model.resolved.plan.height * model.resolved.plan.width * 3;
-    image::with_picture(&bytes, preprocess.max_pixels, |picture| {
-        for (view, pixels) in model.views.iter().zip(views) {
-            picture.view(preprocess, *view, &mut pixels[slot * picture_bytes..][..picture_bytes])?;
-        }
-        Ok(())
-    })
-    .map_err(|source| BadPicture { path: path.to_owned(), source })?;
+    let slots = views.iter_mut().map(|pixels| &mut pixels[slot * picture_bytes..][..picture_bytes]);
+    let mut targets: Vec<(View, &mut [u8])> = model.views.iter().copied().zip(slots).collect();
+    image::load_views(&bytes, preprocess, &mut targets, None::<fn(&Picture<'_>)>)
+        .map_err(|source| BadPicture { path: path.to_owned(), source })?;
     Ok(())
 }
 

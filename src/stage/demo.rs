@@ -21,7 +21,7 @@ use crate::{
         self,
         shapes::{Judgement, judge},
     },
-    encoder::Device,
+    encoder::Devices,
     progress::Progress,
     recipe::Recipe,
 };
@@ -147,7 +147,7 @@ fn encode_options(options: &DemoOptions, cache: &Path, overwrite: bool) -> Encod
     EncodeOptions {
         cache: cache.to_owned(),
         data: options.out.clone(),
-        device: Device::Cpu,
+        devices: Devices::default(),
         threads: None,
         overwrite,
         retry_missing: false,

@@ -21,10 +21,13 @@ use super::{
 };
 use crate::{
     dataset::{self, Dataset, Item},
-    encoder::{self, Device},
+    encoder::{self, Device, Devices},
     progress::Progress,
     recipe::Recipe,
 };
+
+/// Batches under way on each GPU: one is computed while the other's pictures and rows travel.
+const SESSIONS_A_GPU: usize = 2;
 
 /// What `icecap encode` is told beside the recipe.
 #[derive(Debug, Clone)]
@@ -34,7 +37,7 @@ pub struct EncodeOptions {
     /// Where the recipe's paths start.
     pub data: PathBuf,
     /// Where the encoder runs.
-    pub device: Device,
+    pub devices: Devices,
     /// Threads; all cores where it isn't given.
     pub threads: Option<usize>,
     /// Drop columns of the same name and another key.
@@ -103,9 +106,10 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
         progress.line(&format!("note: {note}"));
     }
     encoder::init_runtime(options.onnxruntime.as_deref())?;
-    let (device, fallback) = encoder::resolve(options.device);
-    fallback.iter().for_each(|line| progress.line(line));
+    let (devices, missing) = encoder::resolve_all(&options.devices);
+    missing.iter().for_each(|line| progress.line(line));
     let model = Model::prepare(&recipe.encoder, &recipe.columns, &options.data, options.python.as_deref(), progress)?;
+    model.tell_precision(&devices, progress);
 
     let description = json!({ "name": dataset.name, "recipe": recipe.dataset });
     let mut cache = Cache::create_or_open(&options.cache, &description)?;
@@ -120,7 +124,7 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
         .map(|(at, column)| {
             let spec = ColumnSpec::new(&column.name, model.key(at), column.dtype, column.row_shape.clone())
                 .with_batch_rows(model.resolved.plan.batch as u32)
-                .with_provenance(provenance(recipe, &model, device))
+                .with_provenance(provenance(recipe, &model, &devices))
                 .retrying_missing(options.retry_missing);
             cache.writer(&spec, overwrite)
         })
@@ -129,7 +133,7 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
     let meter = Meter::default();
     let start = Instant::now();
     if !work.jobs.is_empty() {
-        run(&work, &model, &cache, &dataset, device, options, &meter, progress)?;
+        run(&work, &model, &cache, &dataset, &devices, options, &meter, progress)?;
     }
     let seconds = start.elapsed().as_secs_f64();
     let manifests = work.finish(options.max_missing)?;
@@ -164,11 +168,12 @@ fn tell_changes(changes: &RowsDiff, rows: u32, progress: &dyn Progress) {
     }
 }
 
-fn provenance(recipe: &Recipe, model: &Model, device: Device) -> serde_json::Value {
+fn provenance(recipe: &Recipe, model: &Model, devices: &[Device]) -> serde_json::Value {
     json!({
         "icecap": env!("CARGO_PKG_VERSION"),
         "model": model.path,
-        "device": device.to_string(),
+        // Several GPUs of one machine are alike; a row does not say which of them made it.
+        "device": devices[0].to_string(),
         "recipe": recipe.resolved(),
     })
 }
@@ -179,7 +184,7 @@ fn run(
     model: &Model,
     cache: &Cache,
     dataset: &Dataset,
-    device: Device,
+    devices: &[Device],
     options: &EncodeOptions,
     meter: &Meter,
     progress: &dyn Progress,
@@ -189,14 +194,14 @@ fn run(
         (0..cache.rows().len()).map(|row| by_id.get(&*cache.rows().id(row)).copied()).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = options.threads.unwrap_or(cores).max(1);
-    let (sessions, decoders) = match device {
-        Device::Cpu => (threads, None),
-        Device::Cuda(_) => (1, Some(threads)),
-    };
-    let sessions = sessions.min(work.jobs.len()).max(1);
-    let embedders = (0..sessions)
-        .map(|_| Ok(Box::new(work.worker(model, device)?) as Box<dyn Embedder>))
+    let on_gpus = devices != [Device::Cpu];
+    let places = if on_gpus { devices.repeat(SESSIONS_A_GPU) } else { vec![Device::Cpu; threads] };
+    let embedders = places
+        .into_iter()
+        .take(work.jobs.len().max(1))
+        .map(|device| Ok(Box::new(work.worker(model, device)?) as Box<dyn Embedder>))
         .collect::<Result<Vec<_>>>()?;
+    let decoders = on_gpus.then_some(threads);
     let preparer = Preparer {
         preprocess: &model.resolved.preprocess,
         views: &model.views,

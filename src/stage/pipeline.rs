@@ -1,8 +1,8 @@
 //! The encoder's assembly line: files are read ahead, pictures decoded, batches run, rows committed.
 //!
 //! On the CPU each worker decodes a batch and then runs it on a session of its own with one thread: as many workers as
-//! cores, nothing to balance, nobody oversubscribed. On a GPU the decoding is what the cores are for: decode workers feed one
-//! session through a bounded queue. Either way readers fetch the files of later batches meanwhile.
+//! cores, nothing to balance, nobody oversubscribed. On a GPU the decoding is what the cores are for: decode workers feed the
+//! sessions, two a GPU, through one bounded queue. Either way readers fetch the files of later batches meanwhile.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::Result;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::prepare::{Job, Prepared, Preparer};
 use crate::{dataset::Item, progress::Progress};
@@ -116,13 +116,15 @@ impl Line<'_> {
                 }
                 Some(decoders) => {
                     let (ready_out, ready) = bounded::<Prepared>(embedders.len() * READ_AHEAD);
+                    // Memory of batches that are done goes back to the decoders: the steady state allocates none.
+                    let (spare_out, spare) = unbounded::<Vec<Vec<u8>>>();
                     for _ in 0..decoders {
-                        let (loaded, ready_out) = (loaded.clone(), ready_out.clone());
-                        scope.spawn(move || self.decode(&loaded, &ready_out));
+                        let (loaded, ready_out, spare) = (loaded.clone(), ready_out.clone(), spare.clone());
+                        scope.spawn(move || self.decode(&loaded, &ready_out, &spare));
                     }
                     for embedder in embedders {
-                        let ready = ready.clone();
-                        scope.spawn(move || self.embed_all(embedder, &ready, stop).unwrap_or_else(fail));
+                        let (ready, spare_out) = (ready.clone(), spare_out.clone());
+                        scope.spawn(move || self.embed_all(embedder, &ready, &spare_out, stop).unwrap_or_else(fail));
                     }
                 }
             }
@@ -169,9 +171,9 @@ impl Line<'_> {
         Ok(())
     }
 
-    fn decode(&self, loaded: &Receiver<Loaded>, out: &Sender<Prepared>) {
+    fn decode(&self, loaded: &Receiver<Loaded>, out: &Sender<Prepared>, spare: &Receiver<Vec<Vec<u8>>>) {
         while let Some(files) = self.wait(loaded) {
-            if out.send(self.prepare(files, Vec::new())).is_err() {
+            if out.send(self.prepare(files, spare.try_recv().unwrap_or_default())).is_err() {
                 return;
             }
         }
@@ -181,6 +183,7 @@ impl Line<'_> {
         &self,
         mut embedder: Box<dyn Embedder + '_>,
         ready: &Receiver<Prepared>,
+        spare: &Sender<Vec<Vec<u8>>>,
         stop: &AtomicBool,
     ) -> Result<()> {
         for prepared in ready {
@@ -188,6 +191,8 @@ impl Line<'_> {
                 break;
             }
             self.embed(&mut *embedder, &prepared)?;
+            // Nobody left to decode into it: then it is not needed either.
+            let _ = spare.send(prepared.views);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::io;
 
 use icecap_cache::{Reason, RowOutcome, content_hash};
 
-use crate::image::{Picture, Preprocess, RgbImage, View, with_picture};
+use crate::image::{Picture, Preprocess, RgbImage, View, load_views};
 
 /// One batch of rows, some of which are to be encoded.
 #[derive(Debug, Clone)]
@@ -143,15 +143,9 @@ impl Preparer<'_> {
             }
         };
         let content = content_hash(&bytes);
-        let seen = with_picture(&bytes, self.preprocess.max_pixels, |picture| {
-            for (view, pixels) in targets {
-                picture.view(self.preprocess, *view, pixels)?;
-            }
-            let original = picture.size();
-            Ok(self.second.map(|second| Second { original, input: second.of(picture) }))
-        });
-        match seen {
-            Ok(second) => (RowOutcome::Present { content }, second),
+        let second = self.second.map(|second| |picture: &Picture<'_>| second.of(picture));
+        match load_views(&bytes, self.preprocess, targets, second) {
+            Ok((original, input)) => (RowOutcome::Present { content }, input.map(|input| Second { original, input })),
             Err(error) => {
                 let (reason, detail) = (error.reason(), error.to_string());
                 (RowOutcome::Missing { reason, detail, content: Some(content) }, None)

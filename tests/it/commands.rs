@@ -178,3 +178,37 @@ fn cuda_that_is_not_there_is_said_plainly() {
     let ended = place.icecap("encode recipe.toml --data . --cache cache --device cuda").good();
     assert!(ended.err.contains("`cuda:0` was asked for"), "{}", ended.err);
 }
+
+#[test]
+fn several_gpus_are_named_at_once_and_each_missing_one_is_said() {
+    let place = Place::with_recipe();
+    insta::assert_snapshot!(place.icecap("encode recipe.toml --data . --cache cache --device cuda:0,0").bad(), @r"
+    error: `cuda:0,0` names GPU 0 twice
+    hint: name each once; a GPU gets two sessions by itself
+    ");
+    insta::assert_snapshot!(place.icecap("encode recipe.toml --data . --cache cache --device gpu:0,1").bad(), @r"
+    error: `gpu:0,1` is no device
+    hint: cpu, cuda, cuda:N, or several GPUs such as cuda:0,1
+    ");
+    let ended = place.icecap("encode recipe.toml --data . --cache cache --device cuda:98,99").good();
+    assert!(ended.err.contains("`cuda:98` was asked for"), "{}", ended.err);
+    assert!(ended.err.contains("`cuda:99` was asked for"), "{}", ended.err);
+    assert!(ended.err.contains(": encoding on the CPU"), "{}", ended.err);
+}
+
+#[test]
+fn f16_and_fast_decoding_are_other_columns() {
+    let place = Place::with_recipe();
+    place.icecap("encode recipe.toml --data . --cache cache").good();
+    for (set, field) in [("encoder.precision=f16", "`encoder.precision`"), ("encoder.decode=fast", "`image.decode`")] {
+        let refused = place.icecap(&format!("encode recipe.toml --data . --cache cache --set {set}")).bad();
+        assert!(refused.contains(field) && refused.contains("--overwrite"), "{refused}");
+        let again =
+            place.icecap(&format!("encode recipe.toml --data . --cache {field}-cache --set {set}").replace('`', ""));
+        assert_eq!(again.code, Some(0), "{}", again.err);
+        let note = again.err.contains("precision = \"f16\" is for GPUs");
+        assert_eq!(note, set.contains("precision"), "{}", again.err);
+    }
+    let unknown = place.icecap("encode recipe.toml --data . --cache cache --set encoder.precision=f8").bad();
+    assert!(unknown.contains("f32") && unknown.contains("f16"), "{unknown}");
+}

@@ -33,7 +33,7 @@ pub use publish::{ContentHash, content_hash};
 pub use reader::ColumnReader;
 pub use reason::{Reason, UnknownReason};
 pub use rows::{RowRecord, Rows, RowsDiff};
-pub use spec::{ColumnPlan, ColumnSpec};
+pub use spec::{ColumnPlan, ColumnSpec, Retry};
 pub use verify::{Damage, DamagedPart, VerifyReport};
 pub use writer::{Batch, ColumnWriter, RowOutcome, Slot, WriterProgress};
 

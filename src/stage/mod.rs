@@ -9,6 +9,8 @@ pub mod encode;
 pub mod evaluate;
 pub mod model;
 mod pipeline;
+mod read;
 mod register;
 pub mod run;
 pub mod train;
+mod web;

@@ -19,9 +19,14 @@ pub(super) fn parse(text: &str) -> Result<Url, FetchError> {
     if text.len() > LONGEST {
         return Err(refused(format!("the URL has {} bytes", text.len())));
     }
-    let url = Url::parse(text).map_err(|error| refused(format!("`{text}` is not a URL ({error})")))?;
+    let url = Url::parse(text).map_err(|error| refused(format!("`{}` is not a URL ({error})", shown(text))))?;
     check_scheme(&url)?;
     Ok(url)
+}
+
+/// The beginning of a text, fit for a message.
+fn shown(text: &str) -> String {
+    text.chars().take(200).flat_map(char::escape_debug).collect()
 }
 
 /// Refuses all schemes but http and https, and URLs with a password in them.

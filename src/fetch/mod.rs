@@ -266,7 +266,7 @@ impl<T: Send + 'static> Open<T> {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             (state.ticket.take(), std::mem::take(&mut state.files))
         };
-        self.shared.room.leave(self.serial);
+        self.shared.room.leave(self.serial, files.iter().filter(|file| matches!(file, Some(Ok(_)))).count());
         if let Some(ticket) = ticket {
             // Where nobody receives any more, the run is over.
             let _ = self.out.send(Fetched { ticket, files: files.into_iter().flatten().collect() });

@@ -1,8 +1,8 @@
 //! How much may be in flight: URLs, and bytes that are held for those who will take them.
 //!
-//! A group is only of use when it is complete, so files of many groups are held while each waits for its slowest. Decision: the
-//! oldest group that is not complete is never kept waiting. Whatever the limits, it gets its last file, is handed out, and leaves
-//! its room to the others: nothing can lock up, and memory exceeds the limit by one group at most.
+//! A group is only of use when it is complete, so files of many groups are held while each waits for its slowest. Decision: where
+//! nothing complete waits to be taken, the oldest group is not kept waiting. Whatever the limits, it gets its last file, is handed
+//! out, and leaves its room to the others: nothing can lock up, and memory exceeds the limit by one group at most.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +29,8 @@ struct State {
     bytes: usize,
     /// Groups that are begun and not complete.
     open: BTreeSet<u64>,
+    /// Files of complete groups that nobody has taken yet.
+    ready: usize,
     /// What a file has, on average of late.
     usual_bytes: f64,
 }
@@ -44,7 +46,7 @@ pub(super) struct Place {
 impl Room {
     pub(super) fn new(most_places: usize, most_bytes: usize) -> Arc<Self> {
         let usual_bytes = FIRST_GUESS_BYTES as f64;
-        let state = State { places: 0, empty: 0, bytes: 0, open: BTreeSet::new(), usual_bytes };
+        let state = State { places: 0, empty: 0, bytes: 0, open: BTreeSet::new(), ready: 0, usual_bytes };
         Arc::new(Self { most_places, most_bytes, state: Mutex::new(state), changed: Notify::new() })
     }
 
@@ -53,7 +55,8 @@ impl Room {
         self.when(|room, state| {
             let expected = state.empty as f64 * state.usual_bytes + state.bytes as f64;
             let is_free = state.places < room.most_places && expected < room.most_bytes as f64;
-            if !is_free && state.open.first().is_some_and(|oldest| *oldest < group) {
+            let is_oldest = state.open.first().is_none_or(|oldest| *oldest >= group);
+            if !is_free && !(is_oldest && state.ready == 0) {
                 return false;
             }
             state.open.insert(group);
@@ -65,9 +68,12 @@ impl Room {
         Place { room: Arc::clone(self), group, bytes: 0 }
     }
 
-    /// Says that `group` is complete.
-    pub(super) fn leave(&self, group: u64) {
-        self.lock().open.remove(&group);
+    /// Says that `group` is complete, with `files` files.
+    pub(super) fn leave(&self, group: u64, files: usize) {
+        let mut state = self.lock();
+        state.open.remove(&group);
+        state.ready += files;
+        drop(state);
         self.changed.notify_waiters();
     }
 
@@ -98,7 +104,7 @@ impl Room {
 
 impl State {
     fn has_room(&self, most_bytes: usize, group: u64, bytes: usize) -> bool {
-        self.bytes.saturating_add(bytes) <= most_bytes || self.open.first() == Some(&group)
+        self.bytes.saturating_add(bytes) <= most_bytes || (self.ready == 0 && self.open.first() == Some(&group))
     }
 }
 
@@ -111,10 +117,14 @@ impl Place {
             return false;
         }
         state.bytes += more;
-        if self.bytes == 0 && more > 0 {
-            state.empty -= 1;
-        }
+        let is_first = self.bytes == 0 && more > 0;
+        state.empty -= usize::from(is_first);
+        drop(state);
         self.bytes += more;
+        if is_first {
+            // It may have fewer than was expected.
+            self.room.changed.notify_waiters();
+        }
         true
     }
 
@@ -165,6 +175,7 @@ impl Drop for Place {
         state.places -= 1;
         state.bytes -= self.bytes;
         state.empty -= usize::from(self.bytes == 0);
+        state.ready -= usize::from(!state.open.contains(&self.group));
         drop(state);
         self.room.changed.notify_waiters();
     }
@@ -187,13 +198,15 @@ mod tests {
     async fn a_full_room_keeps_younger_groups_waiting_and_not_the_oldest() {
         let room = Room::new(2, 1 << 30);
         let first = room.enter(0).await;
-        let _second = room.enter(0).await;
+        let second = room.enter(0).await;
         let mut younger = Box::pin(room.enter(1));
         assert!(!is_ready(&mut younger).await, "two places are taken");
-        let _third = room.enter(0).await;
+        let third = room.enter(0).await;
         drop(first);
         assert!(!is_ready(&mut younger).await, "two places are still taken");
-        room.leave(0);
+        room.leave(0, 2);
+        assert!(!is_ready(&mut younger).await, "what is complete is not taken yet");
+        drop((second, third));
         assert!(is_ready(&mut younger).await, "the younger one is the oldest now");
     }
 
@@ -206,13 +219,15 @@ mod tests {
         assert!(old.grow(5 << 20), "the oldest is never kept waiting");
         let mut waiting = Box::pin(young.wait_for(1 << 19));
         assert!(!is_ready(&mut waiting).await);
+        room.leave(0, 1);
+        assert!(!is_ready(&mut waiting).await);
         drop(old);
-        room.leave(0);
         assert!(is_ready(&mut waiting).await);
         drop(waiting);
+        room.leave(1, 1);
         drop(young);
         let state = room.lock();
-        assert_eq!((state.places, state.empty, state.bytes), (0, 0, 0));
+        assert_eq!((state.places, state.empty, state.bytes, state.ready), (0, 0, 0, 0));
     }
 
     #[tokio::test]

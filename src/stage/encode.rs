@@ -16,7 +16,7 @@ use super::{
     pipeline::{Embedder, Job, Line, Meter, Prepared, report},
     read::{Reader, Web},
     register::{refuse_smaller_part, register},
-    web::Streaming,
+    web::{Streaming, check_keep, remedy},
 };
 use crate::{
     dataset::{self, Dataset, Item, Part},
@@ -91,7 +91,7 @@ pub struct ColumnReport {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{missing} of {rows} pictures of column `{column}` are missing ({by_reason}), more than the {allowed} that --max-missing allows\nhint: nothing \
-     is lost: put the pictures in place and run the same command with --retry-missing, or allow more, for example --max-missing {enough}%"
+     is lost: {remedy}, or allow more, for example --max-missing {enough}%"
 )]
 pub struct TooManyMissing {
     /// The column.
@@ -106,6 +106,8 @@ pub struct TooManyMissing {
     pub allowed: String,
     /// What would be enough, in per cent.
     pub enough: u64,
+    /// What can be done about it.
+    pub remedy: &'static str,
 }
 
 /// Encodes the data set of `recipe` into its columns.
@@ -114,6 +116,7 @@ pub struct TooManyMissing {
 /// Where the data set, the encoder or the cache can't be used, or too many pictures are missing. What was done stays.
 pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress) -> Result<EncodeReport> {
     let mut dataset = dataset::load(&recipe.dataset, &options.data)?;
+    check_keep(&dataset, options.keep_images.as_deref())?;
     options.part.take(&mut dataset);
     for note in &dataset.notes {
         progress.line(&format!("note: {note}"));
@@ -248,6 +251,7 @@ fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissi
         by_reason: listed.join(", "),
         allowed: format!("{}%", (allowed * 1000.0).round() / 10.0),
         enough: (100.0 * f64::from(missing) / f64::from(rows)).ceil() as u64,
+        remedy: remedy(&by_reason),
     })
 }
 

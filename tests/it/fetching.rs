@@ -69,7 +69,39 @@ fn every_failure_has_its_name() {
         url.replace(&free.to_string(), "FREE").replace(&web.port().to_string(), "PORT").escape_default().to_string()
     }));
     let shown: Vec<String> = names.chain(["-".to_owned()]).zip(answers(&fetched[0])).map(|(name, answer)| format!("{name} -> {answer}")).collect();
-    insta::assert_snapshot!(shown.join("\n"), @"");
+    insta::assert_snapshot!(shown.join("\n"), @r"
+    good -> 3000 bytes
+    chunked -> 300000 bytes
+    empty -> 0 bytes
+    moved -> 3000 bytes
+    loop -> redirects: redirected more than `5` times
+    to-file -> refused: not fetched: `file:` is neither http nor https
+    to-nowhere -> http-302: the server answered `302`
+    stall -> timeout: no answer in time
+    stall-halfway -> timeout: no answer in time
+    break-off -> connection: the connection broke off
+    hang-up -> connection: the connection broke off
+    huge -> too-large: the file has more than `1048576` bytes
+    endless -> too-large: the file has more than `1048576` bytes
+    rubbish -> connection: the connection broke off
+    404 -> http-404: the server answered `404`
+    410 -> http-410: the server answered `410`
+    429 -> http-429: the server answered `429`
+    500 -> http-500: the server answered `500`
+    503 -> http-503: the server answered `503`
+    206 -> 4 bytes
+    304 -> http-304: the server answered `304`
+    http://127.0.0.1:FREE/ -> connection: no connection is made
+    https://127.0.0.1:PORT/good -> connection: no connection is made
+    http://no-such-host.invalid/ -> dns: the host's name does not resolve
+    file:///etc/passwd -> refused: not fetched: `file:` is neither http nor https
+    ftp://x/ -> refused: not fetched: `ftp:` is neither http nor https
+    data:,x -> refused: not fetched: `data:` is neither http nor https
+    javascript:x -> refused: not fetched: `javascript:` is neither http nor https
+     -> refused: not fetched: `` is not a URL (relative URL without a base)
+    \u{0} -> refused: not fetched: `\0` is not a URL (relative URL without a base)
+    - -> not-found: the data set has this picture no longer
+    ");
 }
 
 #[test]

@@ -113,7 +113,8 @@ fn captions_come_from_text_and_json_once_each() {
         ("f.gif", b"F"),
         ("readme", b"nothing"),
     ];
-    let dataset = Data::with("x.tar", members).load("train = 'x.tar'").unwrap();
+    let data = Data::with("x.tar", members);
+    let dataset = data.load("train = 'x.tar'").unwrap();
     insta::assert_snapshot!(lines(&dataset), @"
     x/a [train] two|zero|one = A
     x/d/e [train]  = E
@@ -229,7 +230,7 @@ fn what_cannot_be_meant_is_refused() {
     `z.tar` is not a tar
     hint: WebDataset's shards are plain tars; unpack a compressed one first (`gunzip`)
     ");
-    assert_eq!(data.error("train = 't.tar'"), data.error("train = 'z.tar'").replace('z', "t"));
+    assert_eq!(data.error("train = 't.tar'"), data.error("train = 'z.tar'").replace("z.tar", "t.tar"));
     insta::assert_snapshot!(data.error("train = 'a/{x,y}.tar'"), @"
     cannot read `a/y.tar`
     hint: paths in a recipe are relative to the data folder (`--data DIR`)
@@ -304,7 +305,7 @@ fn a_kill_at_any_byte_costs_no_whole_sample_and_keeps_no_half_one() {
             let bytes = jpeg(&format!(" {row}"));
             let kept = Kept { row, url: "", captions: &[], bytes: &bytes };
             // The JSON's last block may lack its padding and is whole all the same.
-            let is_there = (cut + 511) / 512 * 512 >= row as usize * sample && cut >= row as usize * sample - 256;
+            let is_there = cut >= row as usize * sample - 256;
             assert_eq!(keeper.keep(&kept).unwrap(), !is_there, "row {row} of a tar cut at {cut}, {sample} a sample");
             keeper.settle(row).unwrap();
         }

@@ -151,7 +151,9 @@ mod tests {
     fn what_may_pass_is_told_from_what_stays() {
         let temporary = |reason: &&Reason| reason.is_temporary();
         let http = [404, 410, 403, 408, 429, 500, 503, 301].map(Reason::Http);
-        let names = |reasons: &[Reason]| reasons.iter().filter(temporary).map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let names = |reasons: &[Reason]| {
+            reasons.iter().filter(temporary).map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
         assert_eq!(names(&http), "http-408 http-429 http-500 http-503");
         let plain: Vec<Reason> = PLAIN.iter().map(|row| row.0).collect();
         assert_eq!(names(&plain), "unreadable not-found dns timeout other connection");

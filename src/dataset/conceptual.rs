@@ -56,10 +56,14 @@ struct List {
 pub(super) fn load(spec: &Conceptual, data_dir: &Path) -> Result<Dataset, DatasetError> {
     Holdout::check(spec.holdout)?;
     let lists = [(TRAIN, &spec.train), (VAL, &spec.val), (TEST, &spec.test)];
-    let lists: Vec<List> = lists.into_iter().filter_map(|(split, name)| Some((split, name.as_ref()?))).map(|(split, name)| {
-        let path = data_dir.join(name);
-        Ok(List { name: name.display().to_string(), split, bytes: disk::read(&path)?, path })
-    }).collect::<Result<_, DatasetError>>()?;
+    let lists: Vec<List> = lists
+        .into_iter()
+        .filter_map(|(split, name)| Some((split, name.as_ref()?)))
+        .map(|(split, name)| {
+            let path = data_dir.join(name);
+            Ok(List { name: name.display().to_string(), split, bytes: disk::read(&path)?, path })
+        })
+        .collect::<Result<_, DatasetError>>()?;
     if lists.is_empty() {
         let hint = "name at least one list of captions and URLs: `train = \"Train_GCC-training.tsv\"`";
         return Err(DatasetError::Setting { key: "train", value: String::new(), hint });
@@ -109,7 +113,8 @@ impl<'a> Building<'a> {
             _ => {}
         }
         if repeated > 0 {
-            notes.push(format!("{repeated} lines of `{}` name a URL again: one image with several captions", list.name));
+            notes
+                .push(format!("{repeated} lines of `{}` name a URL again: one image with several captions", list.name));
         }
         notes.extend(notes::list(&format!("lines of `{}` are left out", list.name), &bad));
         let what = format!("URLs of `{}` are in an earlier split, and stay there alone", list.name);

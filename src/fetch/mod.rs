@@ -220,7 +220,8 @@ fn affordable(wanted: usize) -> (usize, Option<String>) {
     if affordable >= wanted {
         return (wanted, None);
     }
-    let note = format!("{affordable} connections instead of {wanted}: the limit on open files is {limit} (`ulimit -Hn`)");
+    let note =
+        format!("{affordable} connections instead of {wanted}: the limit on open files is {limit} (`ulimit -Hn`)");
     (affordable, Some(note))
 }
 
@@ -292,7 +293,9 @@ impl Shared {
                     shortages += 1;
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
-                Err(client::Failure::NoSocket) => return Err(FetchError::Connection { what: "no socket is to be had" }),
+                Err(client::Failure::NoSocket) => {
+                    return Err(FetchError::Connection { what: "no socket is to be had" });
+                }
                 Err(client::Failure::Failed { error, after }) => {
                     let pause = (tries < self.retries).then(|| retry::pause(url.as_str(), tries, &error, after));
                     let Some(pause) = pause.flatten() else { return Err(error) };

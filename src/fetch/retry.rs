@@ -65,7 +65,9 @@ mod tests {
 
     #[test]
     fn what_stays_is_not_tried_again() {
-        for error in [FetchError::Http { status: 404 }, FetchError::Gone, FetchError::Tls, FetchError::TooLarge { max_bytes: 1 }] {
+        for error in
+            [FetchError::Http { status: 404 }, FetchError::Gone, FetchError::Tls, FetchError::TooLarge { max_bytes: 1 }]
+        {
             assert_eq!(pause("http://a/", 0, &error, None), None, "{error}");
         }
         for error in [FetchError::Timeout, FetchError::Dns, FetchError::Http { status: 429 }] {

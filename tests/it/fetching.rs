@@ -14,7 +14,8 @@ fn options() -> FetchOptions {
 }
 
 fn groups<S: ToString>(groups: &[&[S]]) -> Vec<Group<usize>> {
-    let group = |(ticket, urls): (usize, &&[S])| Group { ticket, urls: urls.iter().map(|url| Some(url.to_string())).collect() };
+    let group =
+        |(ticket, urls): (usize, &&[S])| Group { ticket, urls: urls.iter().map(|url| Some(url.to_string())).collect() };
     groups.iter().enumerate().map(group).collect()
 }
 
@@ -54,21 +55,47 @@ fn every_failure_has_its_name() {
         status => Answer::Status(status.parse().expect("a status"), String::new()),
     });
     let paths = [
-        "good", "chunked", "empty", "moved", "loop", "to-file", "to-nowhere", "stall", "stall-halfway", "break-off", "hang-up",
-        "huge", "endless", "rubbish", "404", "410", "429", "500", "503", "206", "304",
+        "good",
+        "chunked",
+        "empty",
+        "moved",
+        "loop",
+        "to-file",
+        "to-nowhere",
+        "stall",
+        "stall-halfway",
+        "break-off",
+        "hang-up",
+        "huge",
+        "endless",
+        "rubbish",
+        "404",
+        "410",
+        "429",
+        "500",
+        "503",
+        "206",
+        "304",
     ];
     let mut urls: Vec<String> = paths.iter().map(|path| web.url(path)).collect();
     // Nobody listens there: it was free a moment ago, and is not given out again so soon.
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     urls.extend([format!("http://127.0.0.1:{free}/"), format!("https://127.0.0.1:{}/good", web.port())]);
-    urls.extend(["http://no-such-host.invalid/", "file:///etc/passwd", "ftp://x/", "data:,x", "javascript:x", "", "\u{0}"].map(str::to_owned));
+    urls.extend(
+        ["http://no-such-host.invalid/", "file:///etc/passwd", "ftp://x/", "data:,x", "javascript:x", "", "\u{0}"]
+            .map(str::to_owned),
+    );
     let mut groups = groups(&[&urls]);
     groups[0].urls.push(None);
     let fetched = fetch(&FetchOptions { max_bytes: 1 << 20, ..options() }, groups);
     let names = paths.into_iter().map(str::to_owned).chain(urls[paths.len()..].iter().map(|url| {
         url.replace(&free.to_string(), "FREE").replace(&web.port().to_string(), "PORT").escape_default().to_string()
     }));
-    let shown: Vec<String> = names.chain(["-".to_owned()]).zip(answers(&fetched[0])).map(|(name, answer)| format!("{name} -> {answer}")).collect();
+    let shown: Vec<String> = names
+        .chain(["-".to_owned()])
+        .zip(answers(&fetched[0]))
+        .map(|(name, answer)| format!("{name} -> {answer}"))
+        .collect();
     insta::assert_snapshot!(shown.join("\n"), @r"
     good -> 3000 bytes
     chunked -> 300000 bytes
@@ -138,7 +165,10 @@ fn a_list_does_not_reach_inside() {
     ];
     let fetched = fetch(&FetchOptions { allow_private: false, ..options() }, groups(&[&urls]));
     for (url, answer) in urls.iter().zip(answers(&fetched[0])) {
-        assert!(answer.starts_with("refused: not fetched: `") && answer.ends_with("` is not a public address"), "{url}: {answer}");
+        assert!(
+            answer.starts_with("refused: not fetched: `") && answer.ends_with("` is not a public address"),
+            "{url}: {answer}"
+        );
     }
     assert_eq!(web.all_hits(), 0);
 }
@@ -168,8 +198,14 @@ fn one_host_is_asked_for_no_more_at_once_than_was_agreed() {
 #[test]
 fn files_that_nobody_takes_are_bounded_and_nothing_locks_up() {
     // Files of unknown length, larger than was guessed, and a room for three of them.
-    let web = Web::new(|path, _| if path.ends_with('0') { Answer::Bytes(vec![1; 100_000]) } else { Answer::Chunked(vec![1; 100_000]) });
-    let all: Vec<Vec<String>> = (0..30).map(|group| (0..4).map(|at| web.url(&(4 * group + at).to_string())).collect()).collect();
+    let web =
+        Web::new(
+            |path, _| {
+                if path.ends_with('0') { Answer::Bytes(vec![1; 100_000]) } else { Answer::Chunked(vec![1; 100_000]) }
+            },
+        );
+    let all: Vec<Vec<String>> =
+        (0..30).map(|group| (0..4).map(|at| web.url(&(4 * group + at).to_string())).collect()).collect();
     let groups = groups(&all.iter().map(Vec::as_slice).collect::<Vec<_>>());
     let options = FetchOptions { held_bytes: 300_000, timeout: Duration::from_secs(20), ..options() };
     let (out, fetched) = crossbeam_channel::unbounded::<Fetched<usize>>();
@@ -188,7 +224,8 @@ fn files_that_nobody_takes_are_bounded_and_nothing_locks_up() {
                 break;
             }
         }
-        let bytes: usize = held.iter().flat_map(|group| &group.files).map(|file| file.as_ref().map_or(0, |file| file.len())).sum();
+        let bytes: usize =
+            held.iter().flat_map(|group| &group.files).map(|file| file.as_ref().map_or(0, |file| file.len())).sum();
         assert!(bytes <= 300_000 + 400_000, "{bytes} bytes are held");
         let mut seen = held.len();
         held.clear();

@@ -49,7 +49,10 @@ fn a_list_is_encoded_and_only_what_may_have_passed_is_tried_again() {
     let place = listed(&web, 60);
     let report = place.icecap(&format!("{ENCODE} --cache cache")).good().json();
     let first = json!({"http-404": 6, "http-500": 1, "not-an-image": 1, "truncated": 1});
-    assert_eq!((&report["rows"], &report["encoded"], &report["columns"][0]["missing"]), (&json!(60), &json!(60), &first));
+    assert_eq!(
+        (&report["rows"], &report["encoded"], &report["columns"][0]["missing"]),
+        (&json!(60), &json!(60), &first)
+    );
     assert_eq!((web.hits("7"), web.hits("3")), (3, 1));
     let report = place.icecap(&format!("{ENCODE} --cache cache")).good().json();
     assert_eq!((&report["encoded"], web.all_hits()), (&json!(0), 62));
@@ -86,7 +89,9 @@ fn a_run_that_is_killed_goes_on_to_the_same_bytes_and_keeps_each_picture_once() 
     place.icecap(&format!("{ENCODE} --cache broken --keep-images kept")).good();
     let shards = |cache: &str| {
         let all = files(&place.path(&format!("{cache}/columns")));
-        all.into_iter().filter(|(name, _)| name.ends_with(".safetensors") || name.contains("missing")).collect::<Vec<_>>()
+        all.into_iter()
+            .filter(|(name, _)| name.ends_with(".safetensors") || name.contains("missing"))
+            .collect::<Vec<_>>()
     };
     assert_eq!(shards("whole"), shards("broken"), "after {kills} kills");
     // The tars hold exactly the pictures that are there, as another data set that gives the same rows.
@@ -100,7 +105,12 @@ fn a_run_that_is_killed_goes_on_to_the_same_bytes_and_keeps_each_picture_once() 
     let captions: HashSet<&str> = lines.iter().filter_map(|line| line["captions"][0].as_str()).collect();
     assert_eq!(captions.len(), present);
     assert!(lines.iter().all(|line| {
-        let key: u32 = line["id"].as_str().and_then(|id| id.strip_prefix("00000/00000")).expect("a key").parse().expect("a number");
+        let key: u32 = line["id"]
+            .as_str()
+            .and_then(|id| id.strip_prefix("00000/00000"))
+            .expect("a key")
+            .parse()
+            .expect("a number");
         line["captions"][0] == format!("picture {key}")
     }));
 }
@@ -145,7 +155,15 @@ fn options_for_the_web_that_make_no_sense() {
     error: `--keep-images kept` has nothing to keep: the images of `shapes` are on this machine already
     hint: leave it out
     ");
-    for bad in ["--timeout 0", "--connections 0", "--per-host x", "--limit 0", "--sample 5:x", "--limit 5 --sample 5", "--retry-missing=some"] {
+    for bad in [
+        "--timeout 0",
+        "--connections 0",
+        "--per-host x",
+        "--limit 0",
+        "--sample 5:x",
+        "--limit 5 --sample 5",
+        "--retry-missing=some",
+    ] {
         assert_eq!(place.icecap(&format!("encode recipe.toml --data . --cache cache {bad}")).code, Some(2), "{bad}");
     }
 }

@@ -148,7 +148,8 @@ fn request(input: &mut BufReader<TcpStream>) -> Option<String> {
 /// Answers; whether the connection can be used again.
 fn give(stream: &mut TcpStream, answer: Answer) -> bool {
     let head = |status: u16, more: &str, length: u64| {
-        format!("HTTP/1.1 {status} x\r\ncontent-type: image/jpeg\r\n{more}content-length: {length}\r\n\r\n").into_bytes()
+        format!("HTTP/1.1 {status} x\r\ncontent-type: image/jpeg\r\n{more}content-length: {length}\r\n\r\n")
+            .into_bytes()
     };
     let whole = |bytes: &[u8]| [head(200, "", bytes.len() as u64), bytes.to_vec()].concat();
     let half = |bytes: &[u8]| [head(200, "", bytes.len() as u64), bytes[..bytes.len() / 2].to_vec()].concat();
@@ -156,7 +157,9 @@ fn give(stream: &mut TcpStream, answer: Answer) -> bool {
     match answer {
         Answer::Bytes(bytes) => stream.write_all(&whole(&bytes)).is_ok(),
         Answer::Chunked(bytes) => {
-            let chunks = bytes.chunks(10_000).map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+            let chunks = bytes
+                .chunks(10_000)
+                .map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
             stream.write_all(&[&chunked[..], &chunks.collect::<Vec<_>>().concat(), b"0\r\n\r\n"].concat()).is_ok()
         }
         Answer::Status(status, more) => stream.write_all(&[head(status, &more, 4), b"none".to_vec()].concat()).is_ok(),
@@ -165,7 +168,9 @@ fn give(stream: &mut TcpStream, answer: Answer) -> bool {
         Answer::StallHalfway(bytes) => stream.write_all(&half(&bytes)).is_ok() && wait(stream),
         Answer::BreakOff(bytes) => stream.write_all(&half(&bytes)).is_ok() && false,
         Answer::HangUp => false,
-        Answer::Announce(length) => stream.write_all(&[head(200, "", length), vec![0; 100]].concat()).is_ok() && wait(stream),
+        Answer::Announce(length) => {
+            stream.write_all(&[head(200, "", length), vec![0; 100]].concat()).is_ok() && wait(stream)
+        }
         Answer::Endless => {
             let _ = stream.write_all(chunked);
             while stream.write_all(&[&b"2000\r\n"[..], &[7; 0x2000], b"\r\n"].concat()).is_ok() {}

@@ -3,7 +3,10 @@ use super::*;
 #[test]
 fn lists_of_captions_and_urls() {
     let data = Data::new(&[
-        ("t.tsv", "a dog runs .\thttp://x/1.jpg\na cat\thttps://x/2.jpg\r\nthe dog\thttp://x/1.jpg\na dog runs .\thttp://x/1.jpg\n"),
+        (
+            "t.tsv",
+            "a dog runs .\thttp://x/1.jpg\na cat\thttps://x/2.jpg\r\nthe dog\thttp://x/1.jpg\na dog runs .\thttp://x/1.jpg\n",
+        ),
         ("v.tsv", "a bird\thttp://y/1.jpg\tlabels\tmids\t0.5\n\n\thttp://y/2.jpg\nseen\thttps://x/2.jpg\n"),
     ]);
     let dataset = data.load("format = 'conceptual-captions'\ntrain = 't.tsv'\nval = 'v.tsv'").unwrap();
@@ -56,7 +59,8 @@ fn what_is_held_out_depends_on_the_url() {
 
 #[test]
 fn the_real_list_is_read() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/captions/Validation_GCC-1.1.0-Validation.tsv");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/captions/Validation_GCC-1.1.0-Validation.tsv");
     if !path.exists() {
         eprintln!("skipped: {} is absent", path.display());
         return;

@@ -213,7 +213,8 @@ fn ending(bytes: &[u8]) -> Option<&'static str> {
 /// The members of one sample; the JSON is the last, so that a sample without one is half a sample.
 fn sample(key: &str, ending: &str, kept: &Kept<'_>) -> io::Result<Vec<u8>> {
     let caption = kept.captions.first().map_or("", String::as_str);
-    let mut about = json!({ "caption": caption, "url": kept.url, "key": key, "status": "success", "error_message": null });
+    let mut about =
+        json!({ "caption": caption, "url": kept.url, "key": key, "status": "success", "error_message": null });
     if kept.captions.len() > 1 {
         about["captions"] = kept.captions.into();
     }

@@ -34,7 +34,8 @@ struct Stamp {
 impl Stamp {
     fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        let modified_ns = metadata.mtime().unsigned_abs().wrapping_mul(1_000_000_000) + metadata.mtime_nsec().unsigned_abs();
+        let modified_ns =
+            metadata.mtime().unsigned_abs().wrapping_mul(1_000_000_000) + metadata.mtime_nsec().unsigned_abs();
         Ok(Self { inode: metadata.ino(), bytes: metadata.len(), modified_ns })
     }
 }

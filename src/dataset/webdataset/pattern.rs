@@ -58,7 +58,8 @@ fn choices(inside: &str) -> Result<Vec<String>, &'static str> {
     let Some((first, last)) = inside.split_once("..") else {
         return Ok(inside.split(',').map(str::to_owned).collect());
     };
-    let number = |text: &str| text.parse::<usize>().map_err(|_| "a range in braces is of two numbers: `{00000..00331}`");
+    let number =
+        |text: &str| text.parse::<usize>().map_err(|_| "a range in braces is of two numbers: `{00000..00331}`");
     let (from, to) = (number(first)?, number(last)?);
     if from > to || to - from >= MOST {
         return Err("a range in braces goes up, over at most 1,000,000 numbers");

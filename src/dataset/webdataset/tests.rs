@@ -69,7 +69,8 @@ fn tar_of(members: Members<'_>) -> Vec<u8> {
 /// `id [split] captions = bytes` of every item.
 fn lines(dataset: &Dataset) -> String {
     let line = |item: &Item| {
-        let bytes = item.source.read().map_or_else(|error| error.kind().to_string(), |b| String::from_utf8_lossy(&b).into());
+        let bytes =
+            item.source.read().map_or_else(|error| error.kind().to_string(), |b| String::from_utf8_lossy(&b).into());
         format!("{} [{}] {} = {bytes}", item.id, item.split, item.captions.join("|"))
     };
     dataset.items.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -79,7 +80,10 @@ fn lines(dataset: &Dataset) -> String {
 fn img2datasets_tars_are_read_where_they_lie() {
     let data = Data::new();
     let json = br#"{"caption": "a dog", "url": "http://x/", "key": "000000000", "status": "success", "width": 4}"#;
-    data.write("cc/00000.tar", &tar_of(&[("000000000.jpg", b"one"), ("000000000.txt", b"a dog"), ("000000000.json", json)]));
+    data.write(
+        "cc/00000.tar",
+        &tar_of(&[("000000000.jpg", b"one"), ("000000000.txt", b"a dog"), ("000000000.json", json)]),
+    );
     data.write("cc/00001.tar", &tar_of(&[("000010007.txt", b"a cat\n"), ("000010007.png", b"two")]));
     data.write("cc/00000_stats.json", b"{}");
     data.write("cc/00000.parquet", b"PAR1");
@@ -137,7 +141,9 @@ fn names_are_never_paths_and_odd_members_are_left_out() {
         ("lonely.txt", b"no picture"),
     ]));
     builder.get_mut().truncate(6 * 1024);
-    for (kind, name) in [(EntryType::Symlink, "link.jpg"), (EntryType::Link, "hard.jpg"), (EntryType::Directory, "folder")] {
+    for (kind, name) in
+        [(EntryType::Symlink, "link.jpg"), (EntryType::Link, "hard.jpg"), (EntryType::Directory, "folder")]
+    {
         let mut header = header(0);
         header.set_entry_type(kind);
         builder.append_link(&mut header, name, "good.jpg").unwrap();

@@ -82,6 +82,17 @@ impl Replay {
     pub(crate) fn rows_done(&self) -> u32 {
         self.plan.column.rows.saturating_sub(self.plan.todo).saturating_add(self.written).min(self.plan.column.rows)
     }
+
+    /// Whether every row was done: the writing was not broken off, its column was just not published (too much was missing).
+    pub(crate) fn is_complete(&self) -> bool {
+        self.rows_done() == self.plan.column.rows
+    }
+
+    /// Forgets which missing rows were tried again: who asks for it now, asks for all of them once more.
+    pub(crate) fn begin_round(&mut self) {
+        self.plan.retry_missing = false;
+        self.shards.iter_mut().for_each(|shard| shard.retried = false);
+    }
 }
 
 /// A record as a line.

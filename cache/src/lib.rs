@@ -35,7 +35,7 @@ pub use quantize::{dequantize, quantize};
 pub use reader::ColumnReader;
 pub use reason::{Reason, UnknownReason};
 pub use rows::{RowRecord, Rows, RowsDiff};
-pub use spec::{ColumnPlan, ColumnSpec};
+pub use spec::{ColumnPlan, ColumnSpec, Retry};
 pub use verify::{Damage, DamagedPart, VerifyReport};
 pub use writer::{Batch, ColumnWriter, RowOutcome, Slot, WriterProgress};
 

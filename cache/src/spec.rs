@@ -28,8 +28,26 @@ pub struct ColumnSpec {
     pub rows_per_shard: Option<u32>,
     /// Free JSON for the reader's eyes: recipe, versions, host, time.
     pub provenance: Value,
-    /// Whether rows recorded as missing are handed out again.
-    pub retry_missing: bool,
+    /// Which of the rows recorded as missing are handed out again.
+    pub retry_missing: Retry,
+}
+
+/// Which of the rows that a column misses are handed out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retry {
+    /// None of them.
+    #[default]
+    No,
+    /// Those whose reason may have passed ([`crate::Reason::is_temporary`]).
+    Temporary,
+    /// All of them.
+    All,
+}
+
+impl From<bool> for Retry {
+    fn from(all: bool) -> Self {
+        if all { Self::All } else { Self::No }
+    }
 }
 
 impl ColumnSpec {
@@ -46,7 +64,7 @@ impl ColumnSpec {
             batch_rows: 64,
             rows_per_shard: None,
             provenance: Value::Null,
-            retry_missing: false,
+            retry_missing: Retry::No,
         }
     }
 
@@ -78,10 +96,10 @@ impl ColumnSpec {
         self
     }
 
-    /// Hand out the rows recorded as missing, too.
+    /// Hand out the rows recorded as missing, too; `true` stands for all of them.
     #[must_use]
-    pub fn retrying_missing(mut self, retry: bool) -> Self {
-        self.retry_missing = retry;
+    pub fn retrying_missing(mut self, retry: impl Into<Retry>) -> Self {
+        self.retry_missing = retry.into();
         self
     }
 

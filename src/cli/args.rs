@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+use super::sources::{PartArgs, RetryMissing, WebArgs};
+
 /// Image captioning from frozen encoders: encode a data set once, train many decoders on the cached embeddings.
 #[derive(Debug, Parser)]
 #[command(name = "icecap", version, max_term_width = 100, arg_required_else_help = true)]
@@ -97,7 +99,8 @@ pub(super) struct RecipeArgs {
 /// Stage one: run the frozen encoder over a data set and keep the columns that the recipe names
 #[derive(Debug, Args)]
 #[command(after_help = "Resumes by itself: run the same command again after any interruption.\n\n\
-    Example:\n  icecap encode pipelines/flickr8k-attention.toml --data data --cache caches/flickr8k")]
+    Example:\n  icecap encode pipelines/flickr8k-attention.toml --data data --cache caches/flickr8k\n  \
+    icecap encode pipelines/resnet-gpt2.toml --data data --cache caches/cc3m --sample 100000 --max-missing 40%")]
 pub(super) struct Encode {
     #[command(flatten)]
     pub recipe: RecipeArgs,
@@ -113,12 +116,16 @@ pub(super) struct Encode {
     /// Drop columns of the same name made in another way, and encode them anew
     #[arg(long)]
     pub overwrite: bool,
-    /// Try again the pictures that an earlier run recorded as missing
-    #[arg(long)]
-    pub retry_missing: bool,
+    /// Try again the pictures that an earlier run recorded as missing: those that may be had by now, or =all of them
+    #[arg(long, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "temporary")]
+    pub retry_missing: Option<RetryMissing>,
     /// Fail when more than this share of the pictures is missing
     #[arg(long, default_value = "5%", value_name = "P", value_parser = percentage)]
     pub max_missing: f64,
+    #[command(flatten)]
+    pub part: PartArgs,
+    #[command(flatten)]
+    pub web: WebArgs,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,

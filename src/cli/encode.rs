@@ -1,6 +1,7 @@
 //! `export`, `inspect` and `encode`: stage one's commands.
 
 use anyhow::Result;
+use icecap_cache::Retry;
 
 use super::{
     args::{Encode, Export, Inspect, Shared},
@@ -46,7 +47,10 @@ pub(super) fn encode(args: &Encode, shared: &Shared) -> Result<()> {
         devices: args.device.parse::<Devices>()?,
         threads: args.threads,
         overwrite: args.overwrite,
-        retry_missing: args.retry_missing,
+        part: args.part.part(),
+        retry_missing: args.retry_missing.map_or(Retry::No, Into::into),
+        fetch: args.web.options(),
+        keep_images: args.web.keep_images.clone(),
         max_missing: args.max_missing,
         onnxruntime: shared.onnxruntime.clone(),
         python: None,

@@ -7,6 +7,7 @@ mod bars;
 mod cache;
 mod encode;
 mod error;
+mod sources;
 mod tables;
 mod train;
 

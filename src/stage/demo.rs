@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use icecap_cache::CacheError;
+use icecap_cache::{CacheError, Retry};
 use serde::Serialize;
 
 use super::{
@@ -22,6 +22,7 @@ use crate::{
         shapes::{Judgement, judge},
     },
     encoder::Devices,
+    fetch::FetchOptions,
     progress::Progress,
     recipe::Recipe,
 };
@@ -150,7 +151,10 @@ fn encode_options(options: &DemoOptions, cache: &Path, overwrite: bool) -> Encod
         devices: Devices::default(),
         threads: None,
         overwrite,
-        retry_missing: false,
+        part: dataset::Part::All,
+        retry_missing: Retry::No,
+        fetch: FetchOptions::default(),
+        keep_images: None,
         max_missing: 0.0,
         onnxruntime: options.onnxruntime.clone(),
         python: options.python.clone(),

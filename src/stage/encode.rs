@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use icecap_cache::{Cache, ColumnSpec, Manifest, Overwrite, RowsDiff};
+use icecap_cache::{Cache, ColumnSpec, Manifest, Overwrite, Retry, RowsDiff};
 use serde::Serialize;
 use serde_json::json;
 
@@ -16,12 +16,15 @@ use super::{
     model::Model,
     pipeline::{Embedder, Line, Meter, report},
     prepare::Preparer,
-    register::register,
+    read::{Reader, Web},
+    register::{refuse_smaller_part, register},
+    web::{Streaming, check_keep},
     work::Work,
 };
 use crate::{
-    dataset::{self, Dataset, Item},
+    dataset::{self, Dataset, Item, Part},
     encoder::{self, Device, Devices},
+    fetch::FetchOptions,
     progress::Progress,
     recipe::Recipe,
 };
@@ -42,8 +45,14 @@ pub struct EncodeOptions {
     pub threads: Option<usize>,
     /// Drop columns of the same name and another key.
     pub overwrite: bool,
-    /// Try missing rows again.
-    pub retry_missing: bool,
+    /// What is taken of the data set.
+    pub part: Part,
+    /// Which missing rows are tried again.
+    pub retry_missing: Retry,
+    /// How pictures are fetched, where the data set is on the web.
+    pub fetch: FetchOptions,
+    /// Where fetched pictures are kept as WebDataset tars.
+    pub keep_images: Option<PathBuf>,
     /// The share of missing rows that is still a success.
     pub max_missing: f64,
     /// ONNX Runtime's library.
@@ -63,7 +72,7 @@ pub struct EncodeReport {
     pub seconds: f64,
     /// Rows a second.
     pub images_per_second: f64,
-    /// `decode`, `encoder` or `disk`.
+    /// `decode`, `encoder`, `disk` or `network`.
     pub bottleneck: &'static str,
     /// The columns.
     pub columns: Vec<ColumnReport>,
@@ -101,7 +110,9 @@ impl ColumnReport {
 /// # Errors
 /// Where the data set, the encoder or the cache can't be used, or too many pictures are missing. What was done stays.
 pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress) -> Result<EncodeReport> {
-    let dataset = dataset::load(&recipe.dataset, &options.data)?;
+    let mut dataset = dataset::load(&recipe.dataset, &options.data)?;
+    check_keep(&dataset, options.keep_images.as_deref())?;
+    options.part.take(&mut dataset);
     for note in &dataset.notes {
         progress.line(&format!("note: {note}"));
     }
@@ -113,6 +124,7 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
 
     let description = json!({ "name": dataset.name, "recipe": recipe.dataset });
     let mut cache = Cache::create_or_open(&options.cache, &description)?;
+    refuse_smaller_part(&cache, &dataset, options.part)?;
     let changes = register(&mut cache, &dataset, progress)?;
     tell_changes(&changes, cache.rows().len(), progress);
 
@@ -130,10 +142,12 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
         })
         .collect::<Result<Vec<_>, _>>()?;
     let work = Work::new(writers, &model);
-    let meter = Meter::default();
+    let meter = Meter::new(dataset.is_remote());
+    let rows = work.jobs.iter().flat_map(|job| &job.rows).copied();
+    let streaming = Streaming::start(&dataset, &cache, rows, &options.fetch, options.keep_images.as_deref(), progress)?;
     let start = Instant::now();
     if !work.jobs.is_empty() {
-        run(&work, &model, &cache, &dataset, &devices, options, &meter, progress)?;
+        run(&work, &model, &cache, &dataset, streaming.as_ref(), &devices, options, &meter, progress)?;
     }
     let seconds = start.elapsed().as_secs_f64();
     let manifests = work.finish(options.max_missing)?;
@@ -184,6 +198,7 @@ fn run(
     model: &Model,
     cache: &Cache,
     dataset: &Dataset,
+    streaming: Option<&Streaming>,
     devices: &[Device],
     options: &EncodeOptions,
     meter: &Meter,
@@ -202,17 +217,19 @@ fn run(
         .map(|device| Ok(Box::new(work.worker(model, device)?) as Box<dyn Embedder>))
         .collect::<Result<Vec<_>>>()?;
     let decoders = on_gpus.then_some(threads);
+    let web = streaming.map(|streaming| Web { fetcher: &streaming.fetcher, keeper: streaming.keeper.as_ref() });
+    let fetcher = streaming.map(|streaming| &streaming.fetcher);
     let preparer = Preparer {
         preprocess: &model.resolved.preprocess,
         views: &model.views,
         batch: model.resolved.plan.batch,
         second: None,
     };
-    let line = Line { jobs: &work.jobs, items: &items, preparer, meter, progress };
+    let line = Line { reader: Reader { jobs: &work.jobs, items: &items, web }, preparer, meter, progress };
     progress.start("encode", Some(work.images()));
     let (done_out, done) = crossbeam_channel::bounded(0);
     let outcome = std::thread::scope(|scope| {
-        scope.spawn(|| report(meter, progress, &done));
+        scope.spawn(|| report(meter, fetcher, progress, &done));
         let outcome = line.run(embedders, decoders);
         drop(done_out);
         outcome

@@ -3,14 +3,14 @@
 //! No picture is read here that the encoder will read anyway: a new row gets its content hash from the encoding. Only a file
 //! whose size or time is not what the cache knows is read, on all cores, to tell whether the picture is another.
 
-use std::{fs, time::UNIX_EPOCH};
+use std::{collections::HashSet, fs, path::PathBuf, time::UNIX_EPOCH};
 
 use anyhow::Result;
 use icecap_cache::{Cache, RowRecord, Rows, RowsDiff, content_hash};
 use rayon::prelude::*;
 
 use crate::{
-    dataset::{Dataset, Item, Source},
+    dataset::{Dataset, Item, Part, Source},
     progress::Progress,
 };
 
@@ -38,9 +38,13 @@ pub(super) fn register(cache: &mut Cache, dataset: &Dataset, progress: &dyn Prog
 }
 
 fn record(item: &Item) -> RowRecord {
-    let metadata = match &item.source {
-        Source::File { path, .. } => fs::metadata(path).ok(),
-        Source::Drawn(_) => None,
+    let (bytes, modified_ns) = match &item.source {
+        Source::File { path, .. } => {
+            let metadata = fs::metadata(path).ok();
+            (metadata.as_ref().map(fs::Metadata::len), metadata.as_ref().and_then(modified_ns))
+        }
+        Source::Member(member) => (Some(member.bytes()), Some(member.modified_ns())),
+        Source::Url(_) | Source::Drawn(_) => (None, None),
     };
     RowRecord {
         id: item.id.clone(),
@@ -48,8 +52,8 @@ fn record(item: &Item) -> RowRecord {
         split: item.split.clone(),
         captions: item.captions.clone(),
         content: None,
-        bytes: metadata.as_ref().map(fs::Metadata::len),
-        modified_ns: metadata.as_ref().and_then(modified_ns),
+        bytes,
+        modified_ns,
     }
 }
 
@@ -68,4 +72,29 @@ fn modified_ns(metadata: &fs::Metadata) -> Option<u64> {
 
 fn hex(hash: &[u8]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A part of the data set that the cache holds more of.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{option}` leaves out {left_out} images that the cache `{}` holds\nhint: a cache only grows: take at least what it has, or \
+     give the part a cache of its own", cache.display()
+)]
+pub struct SmallerPart {
+    option: &'static str,
+    left_out: usize,
+    cache: PathBuf,
+}
+
+/// Refuses to take rows out of a cache because of `--limit` or `--sample`: they would lose their split.
+pub(super) fn refuse_smaller_part(cache: &Cache, dataset: &Dataset, part: Part) -> Result<(), SmallerPart> {
+    let option = match part {
+        Part::All => return Ok(()),
+        Part::First(_) => "--limit",
+        Part::Sample { .. } => "--sample",
+    };
+    let ids: HashSet<&str> = dataset.items.iter().map(|item| item.id.as_str()).collect();
+    let rows = cache.rows();
+    let left_out = (0..rows.len()).filter(|row| !rows.is_gone(*row) && !ids.contains(&*rows.id(*row))).count();
+    if left_out == 0 { Ok(()) } else { Err(SmallerPart { option, left_out, cache: cache.folder().to_owned() }) }
 }

@@ -1,7 +1,10 @@
 //! The integration tests: one binary, so that the slow link happens once.
 
 mod commands;
+mod fetching;
 mod journey;
 mod layers;
+mod sources;
 mod support;
 mod variants;
+mod web;

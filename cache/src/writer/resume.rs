@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::journal::{self, Journal, PlanRecord, Record, ShardRecord};
 use crate::key::sorted;
 use crate::missing::MissingMap;
-use crate::seal;
+use crate::{Retry, seal};
 
 /// All that a writer starts with.
 pub(super) struct Resumed {
@@ -32,15 +32,19 @@ pub(super) struct Resumed {
 /// Opens what is there and plans what is left.
 pub(super) fn resume(request: &WriterRequest<'_>) -> Result<Resumed> {
     let mut found = find(request)?;
-    let retry_missing = request.spec.retry_missing;
+    let retry = request.spec.retry_missing;
+    let retry_missing = retry != Retry::No;
     let (rows_per_chunk, generation) = match (&found.manifest, &found.replay) {
         (Some(manifest), _) => (manifest.rows_per_chunk, manifest.generation + 1),
         (None, _) => (seal::rows_per_chunk(&found.plan), 0),
     };
+    if let Some(replay) = found.replay.as_mut().filter(|replay| replay.is_complete()) {
+        replay.begin_round();
+    }
     let mut bases = journalled_shards(&mut found)?;
     let sealed: Vec<ShardRecord> = found.replay.iter().flat_map(|replay| replay.shards.clone()).collect();
     manifest_shards(&found, &mut bases)?;
-    let mut shards = Surveyor::new(&found, request.rows, retry_missing);
+    let mut shards = Surveyor::new(&found, request.rows, retry);
     let (mut kept, mut work) = (BTreeMap::new(), BTreeMap::new());
     for shard in 0..found.plan.shards() {
         match shards.survey(shard, bases.remove(&shard))? {

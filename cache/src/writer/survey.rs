@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::publish::{ContentHash, rename};
 use crate::reason::PRESENT;
 use crate::shard::{Shard, draft_name, file_name, generation_of};
-use crate::{Rows, ShardEntry};
+use crate::{Retry, Rows, ShardEntry};
 
 /// A finished shard that a new one may take rows from.
 pub(super) struct Base {
@@ -87,12 +87,12 @@ enum Source {
 pub(super) struct Surveyor<'a> {
     found: &'a Found,
     rows: &'a Rows,
-    retry: bool,
+    retry: Retry,
     todo: Vec<u32>,
 }
 
 impl<'a> Surveyor<'a> {
-    pub(super) fn new(found: &'a Found, rows: &'a Rows, retry: bool) -> Self {
+    pub(super) fn new(found: &'a Found, rows: &'a Rows, retry: Retry) -> Self {
         Self { found, rows, retry, todo: Vec::new() }
     }
 
@@ -141,8 +141,17 @@ impl<'a> Surveyor<'a> {
             (None, None) => return Source::Nothing,
         };
         let status = shard.statuses()[local as usize];
-        let retry = self.retry && !tried && status != PRESENT;
+        let retry = !tried && status != PRESENT && self.retries(row);
         if retry || !is_fresh(self.rows.content(row), shard.content(local), status) { Source::Nothing } else { source }
+    }
+
+    /// Whether a missing row is to be tried again.
+    fn retries(&self, row: u32) -> bool {
+        match self.retry {
+            Retry::No => false,
+            Retry::Temporary => self.found.missing.get(&row).is_none_or(|missing| missing.reason.is_temporary()),
+            Retry::All => true,
+        }
     }
 
     /// The rows to do, in batches.

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use icecap_cache::{
-    Batch, CacheError, ColumnState, Dtype, Key, Overwrite, Reason, RowOutcome, Unfinished, content_hash,
+    Batch, CacheError, ColumnState, Dtype, Key, Overwrite, Reason, Retry, RowOutcome, Unfinished, content_hash,
 };
 
 use crate::common::*;
@@ -187,6 +187,45 @@ fn a_retry_broken_off_is_not_tried_a_third_time() {
     drop(writer);
     let writer = cache.writer(&retry, Overwrite::No).unwrap();
     assert_eq!(writer.progress().todo, missing - first.rows.len() as u32);
+}
+
+#[test]
+fn a_retry_that_ended_can_be_asked_for_again_before_the_column_is_published() {
+    let (scratch, images) = (Scratch::new(), Images::new(41));
+    let retry = spec().retrying_missing(true);
+    let mut missing = Vec::new();
+    for round in 0..3 {
+        let writer = scratch.cache(&images).writer(&retry, Overwrite::No).unwrap();
+        writer.todo_batches().iter().for_each(|batch| compute(&writer, &images, batch));
+        missing.push(writer.missing_by_reason().values().sum::<u32>());
+        assert_eq!(writer.progress().todo, if round == 0 { 41 } else { missing[0] }, "round {round}");
+    }
+}
+
+#[test]
+fn only_what_may_have_passed_is_tried_again_unless_all_is_asked_for() {
+    let (scratch, images) = (Scratch::new(), Images::new(41));
+    let cache = scratch.cache(&images);
+    let writer = cache.writer(&spec(), Overwrite::No).unwrap();
+    let reasons = [Reason::Http(404), Reason::Http(503), Reason::Timeout, Reason::NotAnImage, Reason::Dns];
+    for batch in writer.todo_batches() {
+        let outcome = |row: &u32| match reasons.get(*row as usize / 7) {
+            Some(reason) if row % 7 == 0 => {
+                RowOutcome::Missing { reason: *reason, detail: String::new(), content: None }
+            }
+            _ => RowOutcome::Present { content: images.content(*row) },
+        };
+        let outcomes: Vec<RowOutcome> = batch.rows.iter().map(outcome).collect();
+        writer.commit(writer.slot(batch).unwrap(), &outcomes).unwrap();
+    }
+    writer.finish().unwrap();
+    let todo = |retry| {
+        let writer = cache.writer(&spec().retrying_missing(retry), Overwrite::No).unwrap();
+        writer.todo_batches().iter().flat_map(|batch| batch.rows.clone()).collect::<Vec<u32>>()
+    };
+    assert_eq!(todo(Retry::No), [0; 0]);
+    assert_eq!(todo(Retry::Temporary), [7, 14, 28]);
+    assert_eq!(todo(Retry::All), [0, 7, 14, 21, 28]);
 }
 
 #[test]

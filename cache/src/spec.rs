@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::SpecError;
-use crate::{Dtype, Key, TensorSpec};
+use crate::{Dtype, Key, Part, TensorSpec};
 
 /// Bytes a shard aims at where the spec does not give its rows.
 const SHARD_BYTES: usize = 256 << 20;
@@ -29,6 +29,8 @@ pub struct ColumnSpec {
     pub provenance: Value,
     /// Whether rows recorded as missing are handed out again.
     pub retry_missing: bool,
+    /// Only these of the column's shards, in a cache that holds no others; see [`crate::Cache::merge`].
+    pub part: Option<Part>,
 }
 
 impl ColumnSpec {
@@ -42,6 +44,7 @@ impl ColumnSpec {
             rows_per_shard: None,
             provenance: Value::Null,
             retry_missing: false,
+            part: None,
         }
     }
 
@@ -77,6 +80,13 @@ impl ColumnSpec {
     #[must_use]
     pub fn retrying_missing(mut self, retry: bool) -> Self {
         self.retry_missing = retry;
+        self
+    }
+
+    /// Only one part of the column, or the whole.
+    #[must_use]
+    pub fn with_part(mut self, part: Option<Part>) -> Self {
+        self.part = part;
         self
     }
 
@@ -149,6 +159,16 @@ impl ColumnPlan {
     /// Number of shards.
     pub fn shards(&self) -> usize {
         self.rows.div_ceil(self.rows_per_shard) as usize
+    }
+
+    /// The shards of a part, or all.
+    pub fn part_shards(&self, part: Option<Part>) -> std::ops::Range<usize> {
+        part.map_or(0..self.shards(), |part| part.shards(self.shards()))
+    }
+
+    /// Rows of a part, or all.
+    pub fn part_rows(&self, part: Option<Part>) -> u32 {
+        self.part_shards(part).map(|shard| self.shard_rows(shard)).sum()
     }
 
     /// First row of a shard.

@@ -83,6 +83,15 @@ impl ColumnSpec {
         self
     }
 
+    /// Rows a shard, rounded up to whole batches, where a number is given.
+    #[must_use]
+    pub fn with_shard_rows(mut self, rows: Option<u32>) -> Self {
+        if let Some(rows) = rows {
+            self.rows_per_shard = Some(rows.max(1).next_multiple_of(self.batch_rows.max(1)));
+        }
+        self
+    }
+
     /// Only one part of the column, or the whole.
     #[must_use]
     pub fn with_part(mut self, part: Option<Part>) -> Self {

@@ -48,6 +48,8 @@ pub(super) fn encode(args: &Encode, shared: &Shared) -> Result<()> {
         overwrite: args.overwrite,
         retry_missing: args.retry_missing,
         max_missing: args.max_missing,
+        part: args.part,
+        shard_rows: args.shard_rows,
         onnxruntime: shared.onnxruntime.clone(),
         python: None,
     };

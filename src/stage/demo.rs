@@ -148,6 +148,8 @@ fn encode_options(options: &DemoOptions, cache: &Path, overwrite: bool) -> Encod
         overwrite,
         retry_missing: false,
         max_missing: 0.0,
+        part: None,
+        shard_rows: None,
         onnxruntime: options.onnxruntime.clone(),
         python: options.python.clone(),
     }

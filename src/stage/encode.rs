@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use icecap_cache::{Cache, ColumnSpec, ColumnWriter, Manifest, Overwrite, RowsDiff, Slot};
+use icecap_cache::{Cache, ColumnSpec, ColumnWriter, Manifest, Overwrite, Part, RowsDiff, Slot};
 use serde::Serialize;
 use serde_json::json;
 
@@ -15,6 +15,7 @@ use super::{
     model::Model,
     pipeline::{Embedder, Job, Line, Meter, Prepared, report},
     register::register,
+    space,
 };
 use crate::{
     dataset::{self, Dataset, Item},
@@ -40,6 +41,10 @@ pub struct EncodeOptions {
     pub retry_missing: bool,
     /// The share of missing rows that is still a success.
     pub max_missing: f64,
+    /// Only this part of each column.
+    pub part: Option<Part>,
+    /// Rows a shard, where the column isn't there yet; rounded up to whole batches.
+    pub shard_rows: Option<u32>,
     /// ONNX Runtime's library.
     pub onnxruntime: Option<PathBuf>,
     /// Python, for exports.
@@ -59,6 +64,8 @@ pub struct EncodeReport {
     pub images_per_second: f64,
     /// `decode`, `encoder` or `disk`.
     pub bottleneck: &'static str,
+    /// Seconds of all workers together: decoding, encoding, waiting for files.
+    pub busy_seconds: [f64; 3],
     /// The columns.
     pub columns: Vec<ColumnReport>,
 }
@@ -108,6 +115,16 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
     for note in &dataset.notes {
         progress.line(&format!("note: {note}"));
     }
+    encode_dataset(recipe, &dataset, options, progress)
+}
+
+/// The same of a data set that is loaded already, which may be a part of the recipe's.
+pub(super) fn encode_dataset(
+    recipe: &Recipe,
+    dataset: &Dataset,
+    options: &EncodeOptions,
+    progress: &dyn Progress,
+) -> Result<EncodeReport> {
     encoder::init_runtime(options.onnxruntime.as_deref())?;
     let (device, fallback) = encoder::resolve(options.device);
     fallback.iter().for_each(|line| progress.line(line));
@@ -115,7 +132,7 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
 
     let description = json!({ "name": dataset.name, "recipe": recipe.dataset });
     let mut cache = Cache::create_or_open(&options.cache, &description)?;
-    let changes = register(&mut cache, &dataset, progress)?;
+    let changes = register(&mut cache, dataset, progress)?;
     tell_changes(&changes, cache.rows().len(), progress);
 
     let overwrite = if options.overwrite { Overwrite::Yes } else { Overwrite::No };
@@ -128,15 +145,19 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
             let spec = ColumnSpec::new(&output.name, model.key(tap), output.dtype, output.row_shape.clone())
                 .with_batch_rows(model.resolved.plan.batch as u32)
                 .with_provenance(provenance(recipe, &model, device))
+                .with_part(options.part)
+                .with_shard_rows(options.shard_rows)
                 .retrying_missing(options.retry_missing);
             cache.writer(&spec, overwrite)
         })
         .collect::<Result<Vec<_>, _>>()?;
+    space::warn(&writers, &options.cache, progress);
+    space::tell_idle(&writers, progress);
     let work = Work::new(writers);
     let meter = Meter::default();
     let start = Instant::now();
     if !work.jobs.is_empty() {
-        run(&work, &model, &cache, &dataset, device, options, &meter, progress)?;
+        run(&work, &model, &cache, dataset, device, options, &meter, progress)?;
     }
     let seconds = start.elapsed().as_secs_f64();
     let columns = work.finish(options.max_missing)?;
@@ -149,6 +170,7 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
         seconds,
         images_per_second: meter.images() as f64 / seconds.max(1e-9),
         bottleneck: meter.bottleneck(),
+        busy_seconds: meter.seconds(),
         columns,
     })
 }
@@ -220,8 +242,8 @@ impl Work {
     }
 }
 
-fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissing> {
-    let rows = writer.plan().rows;
+pub(super) fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissing> {
+    let rows = writer.progress().rows;
     let by_reason = writer.missing_by_reason();
     let missing: u32 = by_reason.values().sum();
     if f64::from(missing) <= allowed * f64::from(rows) {

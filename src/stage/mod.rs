@@ -5,10 +5,19 @@
 
 pub mod caption;
 pub mod demo;
+pub mod drift;
 pub mod encode;
 pub mod evaluate;
+pub mod export;
+pub mod import;
 pub mod model;
+mod numbers;
 mod pipeline;
+pub mod plan;
+pub mod probe;
+pub mod recompute;
 mod register;
 pub mod run;
+mod space;
 pub mod train;
+pub mod transfer;

@@ -34,7 +34,7 @@ pub(super) fn register(cache: &mut Cache, dataset: &Dataset, progress: &dyn Prog
     Ok(cache.sync_rows(records)?)
 }
 
-fn record(item: &Item) -> RowRecord {
+pub(super) fn record(item: &Item) -> RowRecord {
     let metadata = match &item.source {
         Source::File { path, .. } => fs::metadata(path).ok(),
         Source::Drawn(_) => None,

@@ -15,6 +15,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     let mut allowed = BTreeMap::new();
     allowed.insert("metrics", vec!["report"]);
     allowed.insert("report", vec!["metrics"]);
+    allowed.insert("foreign", low.clone());
     for folder in one {
         allowed.insert(folder, [&one[..], &low].concat());
     }
@@ -22,7 +23,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         allowed.insert(folder, [&two[..], &low].concat());
     }
     let recipe = [&one[..], &two, &low].concat();
-    let stage = [&recipe[..], &["recipe"]].concat();
+    let stage = [&recipe[..], &["recipe", "foreign"]].concat();
     allowed.insert("cli", [&stage[..], &["stage"]].concat());
     allowed.insert("recipe", recipe);
     allowed.insert("stage", stage);

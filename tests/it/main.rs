@@ -4,3 +4,4 @@ mod commands;
 mod journey;
 mod layers;
 mod support;
+mod tools;

@@ -231,10 +231,12 @@ pub(super) enum CacheCommand {
 
 /// Take over features that another program computed, as a column
 #[derive(Debug, Args)]
-#[command(after_help = "A row is matched by its id, then by its file name without folder and extension, then by COCO's number: \
+#[command(
+    after_help = "A row is matched by its id, then by its file name without folder and extension, then by COCO's number: \
     COCO_train2014_000000132417.jpg is 132417. Without --dataset, a new cache gets a row for each picture of the source.\n\n\
     Example:\n  icecap cache import caches/coco --column regions --from trainval_36.tsv --format anderson-tsv\n  \
-    icecap cache import caches/coco --column att --from cocotalk_att --format npz --dataset pipelines/coco.toml --data data")]
+    icecap cache import caches/coco --column att --from cocotalk_att --format npz --dataset pipelines/coco.toml --data data"
+)]
 pub(super) struct Import {
     /// The cache's folder; made where it isn't there
     pub cache: PathBuf,
@@ -275,9 +277,11 @@ pub(super) struct Import {
 
 /// Write a column as files that other programs read
 #[derive(Debug, Args)]
-#[command(after_help = "Rows without an embedding are left out: ids.txt (or the tensor `ids`) says which row is which.\n\n\
+#[command(
+    after_help = "Rows without an embedding are left out: ids.txt (or the tensor `ids`) says which row is which.\n\n\
     Example:\n  icecap cache export caches/flickr8k grid7 --format npy -o grid7\n  \
-    icecap cache export caches/flickr8k grid7 --format safetensors -o grid7.safetensors --split val")]
+    icecap cache export caches/flickr8k grid7 --format safetensors -o grid7.safetensors --split val"
+)]
 pub(super) struct CacheExport {
     /// The cache's folder
     pub cache: PathBuf,
@@ -306,9 +310,11 @@ pub(super) enum ExportKind {
 
 /// How far two columns are from each other: layers, element types, encoders, devices
 #[derive(Debug, Args)]
-#[command(after_help = "Columns of one width are compared row by row: cosine, length, largest difference. Of any two, linear CKA says how far \
+#[command(
+    after_help = "Columns of one width are compared row by row: cosine, length, largest difference. Of any two, linear CKA says how far \
     they agree on which pictures are alike.\n\n\
-    Example:\n  icecap drift caches/flickr8k grid7 grid7-f32\n  icecap drift caches/flickr8k grid7 caches/gpu:grid7 --json")]
+    Example:\n  icecap drift caches/flickr8k grid7 grid7-f32\n  icecap drift caches/flickr8k grid7 caches/gpu:grid7 --json"
+)]
 pub(super) struct Drift {
     /// The cache's folder
     pub cache: PathBuf,

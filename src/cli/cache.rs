@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use icecap_cache::Cache;
+use icecap_cache::{Cache, ColumnState};
 
 use super::{
     args::{Cache as Args, CacheCommand, CacheExport, Drift, ExportKind, Import, Shared},
@@ -18,7 +18,7 @@ use crate::{
         export::{ExportFormat, ExportOptions, export as run_export},
         import::{ImportOptions, import as run_import},
         probe::ProbeOptions,
-        recompute::{RecomputeReport, recompute},
+        recompute::{RecomputeError, RecomputeReport, recompute},
         transfer,
     },
 };
@@ -63,7 +63,7 @@ struct Again {
 fn verify(path: &Path, wanted: &[String], again: Option<&Again>, json: bool) -> Result<()> {
     let cache = Cache::open(path)?;
     let names: Vec<String> = match wanted {
-        [] => tables::columns(&cache)?.into_iter().filter(|column| column.finished).map(|column| column.name).collect(),
+        [] => cache.columns()?.into_iter().filter(|info| is_whole_or_part(&info.state)).map(|info| info.folder).collect(),
         wanted => wanted.to_vec(),
     };
     let bars = Bars::new();
@@ -72,24 +72,23 @@ fn verify(path: &Path, wanted: &[String], again: Option<&Again>, json: bool) -> 
         bars.start(name, None);
         let report = cache.verify(name, &|bytes| bars.advance(bytes))?;
         bars.finish();
-        reports.push((name.clone(), report));
+        reports.push((report.manifest.name().to_owned(), report));
     }
     if !json {
         print!("{}", tables::verified(&reports));
     }
-    let sound = reports.iter().filter(|(_, report)| report.is_sound()).map(|(name, _)| name);
-    let again: Vec<RecomputeReport> = match again {
+    let sound = reports.iter().filter(|(_, report)| report.is_sound()).map(|(name, _)| name.as_str());
+    let again = match again {
         None => Vec::new(),
-        Some(Again { rows, recipe, options }) => sound
-            .map(|name| recompute(path, name, *rows, recipe.as_ref(), options, &bars))
-            .collect::<Result<Vec<_>>>()?,
+        Some(again) => encode_again(path, sound, again, wanted.is_empty(), &bars)?,
     };
     if json {
         println!("{}", serde_json::to_string_pretty(&cache_tables::verified_json(&reports, &again))?);
     } else {
         print!("{}", cache_tables::recomputed(&again));
     }
-    let other: Vec<&str> = again.iter().filter(|report| !report.is_sound()).map(|report| report.column.as_str()).collect();
+    let other: Vec<&str> =
+        again.iter().filter(|report| !report.is_sound()).map(|report| report.column.as_str()).collect();
     if !other.is_empty() {
         bail!(
             "encoding again gives other rows than column `{}` has\nhint: encode the column anew with --overwrite where the cache isn't to be trusted",
@@ -105,6 +104,33 @@ fn verify(path: &Path, wanted: &[String], again: Option<&Again>, json: bool) -> 
         );
     }
     Ok(())
+}
+
+/// Whether there is a manifest to verify by.
+fn is_whole_or_part(state: &ColumnState) -> bool {
+    matches!(state, ColumnState::Finished(_) | ColumnState::Extending(..) | ColumnState::Part(_))
+}
+
+/// Encodes rows of each column again. Of all columns, those that say not how are passed over; one that was named is not.
+fn encode_again<'a>(
+    path: &Path,
+    columns: impl Iterator<Item = &'a str>,
+    again: &Again,
+    pass_over: bool,
+    bars: &Bars,
+) -> Result<Vec<RecomputeReport>> {
+    let mut reports = Vec::new();
+    for name in columns {
+        let report = recompute(path, name, again.rows, again.recipe.as_ref(), &again.options, bars);
+        match report {
+            Err(error) if pass_over && matches!(error.downcast_ref(), Some(RecomputeError::NoRecipe { .. })) => {
+                let said = error.to_string();
+                eprintln!("note: {}", said.lines().next().unwrap_or_default());
+            }
+            report => reports.push(report?),
+        }
+    }
+    Ok(reports)
 }
 
 fn drop_columns(path: &Path, names: &[String]) -> Result<()> {

@@ -54,7 +54,9 @@ pub(super) fn imported_lines(report: &ImportReport) -> Vec<String> {
     }
     if report.rounding > 0.0 {
         let (dtype, rounding, largest) = (&report.dtype, report.rounding, report.largest);
-        lines.push(format!("rounded to {dtype}: the largest difference is {rounding:.2e}, of numbers up to {largest:.1}"));
+        lines.push(format!(
+            "rounded to {dtype}: the largest difference is {rounding:.2e}, of numbers up to {largest:.1}"
+        ));
     }
     lines
 }

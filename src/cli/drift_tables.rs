@@ -47,7 +47,10 @@ fn pairs(pairs: &Pairs) -> String {
     row("cosine", &pairs.cosine);
     row("length ratio", &pairs.norm_ratio);
     let (difference, id) = &pairs.max_difference;
-    let mut shown = format!("\n{table}\n{} rows are identical; the largest difference of two numbers is {difference:.3e}, in `{id}`\n", pairs.identical);
+    let mut shown = format!(
+        "\n{table}\n{} rows are identical; the largest difference of two numbers is {difference:.3e}, in `{id}`\n",
+        pairs.identical
+    );
     if pairs.cosine.min < 1.0 {
         let worst: Vec<String> = pairs.worst.iter().map(|(id, cosine)| format!("`{id}` {cosine:.6}")).collect();
         shown += &format!("furthest apart: {}\n", worst.join(", "));

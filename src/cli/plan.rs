@@ -44,7 +44,8 @@ fn shown(report: &PlanReport) -> String {
         .iter()
         .map(|(split, count)| format!("{count} {}", if split.is_empty() { "in no split" } else { split }))
         .collect();
-    let mut shown = format!("{}: {} images ({}), {} captions\n", report.dataset, report.images, splits.join(", "), report.captions);
+    let mut shown =
+        format!("{}: {} images ({}), {} captions\n", report.dataset, report.images, splits.join(", "), report.captions);
     if report.absent > 0 {
         shown += &format!("{} images are named and not there: they will be missing rows\n", report.absent);
     }
@@ -59,7 +60,8 @@ fn shown(report: &PlanReport) -> String {
 }
 
 fn columns(report: &PlanReport) -> Table {
-    let mut table = Table::new(&["column", "key", "shape", "dtype", "bytes a row", "bytes", "shards", "there", "to encode"]);
+    let mut table =
+        Table::new(&["column", "key", "shape", "dtype", "bytes a row", "bytes", "shards", "there", "to encode"]);
     for column in &report.columns {
         table.row(vec![
             column.name.clone(),
@@ -83,7 +85,8 @@ fn probe(report: &PlanReport) -> String {
         probe.images, probe.decode_per_second, probe.encoder_per_second, probe.images_per_second, probe.bottleneck
     );
     if !probe.missing.is_empty() {
-        line += &format!("; missing: {}", reasons(probe.missing.iter().map(|(reason, count)| (reason.as_str(), *count))));
+        line +=
+            &format!("; missing: {}", reasons(probe.missing.iter().map(|(reason, count)| (reason.as_str(), *count))));
     }
     line + "\n"
 }
@@ -92,7 +95,8 @@ fn time(report: &PlanReport) -> String {
     if report.to_encode == 0 {
         return "nothing is to encode\n".to_owned();
     }
-    let time = report.seconds.map_or_else(|| "an unknown time".to_owned(), |seconds| format!("about {}", duration(seconds)));
+    let time =
+        report.seconds.map_or_else(|| "an unknown time".to_owned(), |seconds| format!("about {}", duration(seconds)));
     let free = report.bytes_free.map_or_else(String::new, |free| format!(", {} are free", bytes(free)));
     format!("{} rows to encode: {time}, {}{free}\n", report.to_encode, bytes(report.bytes_needed))
 }

@@ -73,7 +73,8 @@ impl Arrays {
         let shape = match self.format {
             Format::Npy => npy::read_shape(&bytes[..], bytes.len() as u64, &shown(path))?,
             Format::BottomUpNpz => Regions::read(path, bytes)?.shape(),
-            _ => Archive::open(path, bytes)?.entry(&self.array, |entry, bytes, place| npy::read_shape(entry, bytes, place))?,
+            _ => Archive::open(path, bytes)?
+                .entry(&self.array, |entry, bytes, place| npy::read_shape(entry, bytes, place))?,
         };
         Ok(Looked { digest, shape })
     }
@@ -84,7 +85,8 @@ impl Arrays {
         let rank = first.len();
         let variable = rank == 2;
         for (looked, file) in looked.iter().zip(&self.files) {
-            let same = if variable { looked.shape.len() == 2 && looked.shape[1] == first[1] } else { looked.shape == *first };
+            let same =
+                if variable { looked.shape.len() == 2 && looked.shape[1] == first[1] } else { looked.shape == *first };
             if !same || rank == 0 || first[usize::from(variable)..].contains(&0) {
                 let expected = if variable { format!("[any, {}]", first[1]) } else { format!("{first:?}") };
                 return Err(ForeignError::ArrayShape { place: shown(file), expected, found: looked.shape.clone() });
@@ -117,7 +119,11 @@ impl Source for Arrays {
     fn shapes(&self) -> Vec<Shape> {
         let mut shapes = vec![Shape::new("embedding", self.row_shape.clone())];
         if self.format == Format::BottomUpNpz {
-            shapes.extend([Shape::new("boxes", [self.row_shape[0], 4]), Shape::new("count", [1]), Shape::new("size", [2])]);
+            shapes.extend([
+                Shape::new("boxes", [self.row_shape[0], 4]),
+                Shape::new("count", [1]),
+                Shape::new("size", [2]),
+            ]);
         } else if self.counted {
             shapes.push(Shape::new("count", [1]));
         }
@@ -133,7 +139,9 @@ impl Source for Arrays {
         }
         let array = match self.format {
             Format::Npy => npy::read(&bytes[..], bytes.len() as u64, &shown(path))?,
-            _ => Archive::open(path, bytes)?.entry(&self.array, |entry, bytes, place| npy::read(entry, bytes, place))?,
+            _ => {
+                Archive::open(path, bytes)?.entry(&self.array, |entry, bytes, place| npy::read(entry, bytes, place))?
+            }
         };
         if self.counted {
             row.tensors[1][0] = array.shape[0] as f32;
@@ -202,7 +210,8 @@ impl<'a> Archive<'a> {
         let unreadable = |source| ForeignError::Zip { path: self.path.to_owned(), source };
         let Some(at) = self.zip.index_for_name(&file) else {
             let names = self.zip.file_names().filter_map(Result::ok);
-            let found: Vec<String> = names.filter_map(|name| Some(format!("`{}`", name.strip_suffix(".npy")?))).collect();
+            let found: Vec<String> =
+                names.filter_map(|name| Some(format!("`{}`", name.strip_suffix(".npy")?))).collect();
             let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
             return Err(ForeignError::NoArray { path: self.path.to_owned(), array: array.to_owned(), found });
         };
@@ -235,7 +244,8 @@ impl Regions {
         let mut x = archive.array("x")?;
         let count = boxes.shape.first().map_or(0, |count| *count as usize);
         let wrong = |expected: &str, found: &[u64]| {
-            let (place, expected) = (format!("{} of {}", expected, shown(path)), "[num_bbox, 4] and [num_bbox, D]".to_owned());
+            let (place, expected) =
+                (format!("{} of {}", expected, shown(path)), "[num_bbox, 4] and [num_bbox, D]".to_owned());
             Err(ForeignError::ArrayShape { place, expected, found: found.to_vec() })
         };
         if boxes.shape != [count as u64, 4] || number as usize != count {

@@ -63,7 +63,9 @@ pub enum ForeignError {
         source: base64::DecodeError,
     },
     /// Bytes of another length than the boxes need.
-    #[error("{place}: `{field}` of {boxes} boxes takes {expected} bytes, and {found} are there\nhint: a line that is cut off means that the file is: copy it again")]
+    #[error(
+        "{place}: `{field}` of {boxes} boxes takes {expected} bytes, and {found} are there\nhint: a line that is cut off means that the file is: copy it again"
+    )]
     Bytes {
         /// Where.
         place: String,
@@ -77,7 +79,9 @@ pub enum ForeignError {
         found: usize,
     },
     /// NaN or an infinity.
-    #[error("{place}: number {at} of `{field}` is not finite\nhint: the features of this picture are broken: extract them again, or take the picture out")]
+    #[error(
+        "{place}: number {at} of `{field}` is not finite\nhint: the features of this picture are broken: extract them again, or take the picture out"
+    )]
     NotFinite {
         /// Where.
         place: String,
@@ -97,7 +101,9 @@ pub enum ForeignError {
         dtype: icecap_cache::Dtype,
     },
     /// Two pictures of one name.
-    #[error("`{name}` is there twice: in {first} and in {second}\nhint: a picture has its features once: take one of the two out")]
+    #[error(
+        "`{name}` is there twice: in {first} and in {second}\nhint: a picture has its features once: take one of the two out"
+    )]
     Twice {
         /// The name.
         name: String,
@@ -107,7 +113,9 @@ pub enum ForeignError {
         second: String,
     },
     /// More vectors than a row has room for.
-    #[error("{place} has {found} vectors, and a row has room for {vectors}\nhint: give --vectors {found} or more, or leave --vectors out")]
+    #[error(
+        "{place} has {found} vectors, and a row has room for {vectors}\nhint: give --vectors {found} or more, or leave --vectors out"
+    )]
     TooMany {
         /// Where.
         place: String,
@@ -117,7 +125,9 @@ pub enum ForeignError {
         vectors: usize,
     },
     /// An array of another shape than the others.
-    #[error("{place} has the shape `{found:?}` where the others have `{expected}`\nhint: a column's rows have one shape; only the number of vectors of `[K, D]` may differ")]
+    #[error(
+        "{place} has the shape `{found:?}` where the others have `{expected}`\nhint: a column's rows have one shape; only the number of vectors of `[K, D]` may differ"
+    )]
     ArrayShape {
         /// Where.
         place: String,
@@ -144,7 +154,9 @@ pub enum ForeignError {
         dtype: String,
     },
     /// The header says another number of bytes than there are.
-    #[error("{place} says that it has the shape `{shape:?}`, which takes {expected} bytes, and {found} are there\nhint: it was cut off: copy it again")]
+    #[error(
+        "{place} says that it has the shape `{shape:?}`, which takes {expected} bytes, and {found} are there\nhint: it was cut off: copy it again"
+    )]
     ArrayBytes {
         /// Where.
         place: String,
@@ -175,7 +187,9 @@ pub enum ForeignError {
         found: String,
     },
     /// A name that could be several rows.
-    #[error("`{name}` could be row `{first}` or row `{second}`\nhint: pictures are matched by id, then by file name without folder and extension, then by COCO's number; here that is ambiguous")]
+    #[error(
+        "`{name}` could be row `{first}` or row `{second}`\nhint: pictures are matched by id, then by file name without folder and extension, then by COCO's number; here that is ambiguous"
+    )]
     Ambiguous {
         /// The name in the source.
         name: String,

@@ -92,7 +92,8 @@ fn number(name: &str) -> Option<u64> {
         Some(rest) => {
             let (split, digits) = rest.split_once('_')?;
             let year = split.trim_start_matches(|c: char| c.is_ascii_lowercase());
-            (year.len() == 4 && year.len() < split.len() && year.bytes().all(|b| b.is_ascii_digit())).then_some(digits)?
+            (year.len() == 4 && year.len() < split.len() && year.bytes().all(|b| b.is_ascii_digit()))
+                .then_some(digits)?
         }
     };
     (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?

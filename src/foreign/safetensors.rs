@@ -46,7 +46,8 @@ impl SafetensorsWriter {
     pub fn create(path: &Path, tensors: &[FileTensor], metadata: &[(&str, String)]) -> Result<Self, ForeignError> {
         let unwritable = |source| ForeignError::Write { path: path.to_owned(), source };
         let mut header = Map::new();
-        let members: Map<String, Value> = metadata.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
+        let members: Map<String, Value> =
+            metadata.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
         header.insert("__metadata__".to_owned(), members.into());
         let mut start = 0;
         for tensor in tensors {

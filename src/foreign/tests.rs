@@ -77,7 +77,15 @@ fn andersons_lines_are_padded_to_the_longest() {
     assert_eq!(row.tensors[0], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
     // A row that is used again keeps nothing of the picture before.
     source.read(1, &mut row).unwrap();
-    assert_eq!(row.tensors, [vec![0.0, 1.0, 2.0, 0.0, 0.0, 0.0], vec![0.0, 1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0], vec![1.0], vec![640.0, 480.0]]);
+    assert_eq!(
+        row.tensors,
+        [
+            vec![0.0, 1.0, 2.0, 0.0, 0.0, 0.0],
+            vec![0.0, 1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0],
+            vec![1.0],
+            vec![640.0, 480.0]
+        ]
+    );
     assert_eq!(row_of(&*source, 2).tensors[2], [0.0]);
     let wider = place.open(Format::AndersonTsv, "f.tsv", Some(5)).unwrap();
     assert_eq!(wider.shapes()[0].dimensions, [5, 3]);
@@ -96,7 +104,10 @@ fn lxmerts_lines_have_the_height_first_and_labels() {
     place.write("f.tsv", format!("a\t480\t640\t{ids}\t{confidences}\t{ids}\t{confidences}\t2\t{boxes}\t{features}\n"));
     let source = place.open(Format::AndersonTsv, "f.tsv", None).unwrap();
     let row = row_of(&*source, 0);
-    assert_eq!(row.tensors[3..], [vec![640.0, 480.0], vec![7.0, 1599.0], vec![0.5, 0.25], vec![7.0, 1599.0], vec![0.5, 0.25]]);
+    assert_eq!(
+        row.tensors[3..],
+        [vec![640.0, 480.0], vec![7.0, 1599.0], vec![0.5, 0.25], vec![7.0, 1599.0], vec![0.5, 0.25]]
+    );
     assert_eq!(source.shapes()[4].name, "labels");
 }
 
@@ -153,7 +164,10 @@ fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
 fn a_folder_of_arrays_of_one_shape_or_of_several_vectors() {
     let place = Place::new();
     std::fs::create_dir(place.path("fc")).unwrap();
-    place.write("fc/2.npy", npy(&[3], &[4.0, 5.0, 6.0])).write("fc/10.npy", npy(&[3], &[1.0, 2.0, 3.0])).write("fc/x.txt", "");
+    place
+        .write("fc/2.npy", npy(&[3], &[4.0, 5.0, 6.0]))
+        .write("fc/10.npy", npy(&[3], &[1.0, 2.0, 3.0]))
+        .write("fc/x.txt", "");
     let source = place.open(Format::Npy, "fc", None).unwrap();
     assert_eq!(source.names(), ["10", "2"]);
     assert_eq!(source.shapes(), [Shape::new("embedding", [3])]);
@@ -173,7 +187,13 @@ fn a_folder_of_arrays_of_one_shape_or_of_several_vectors() {
 fn regions(x: Vec<u8>, boxes: usize, number: f32) -> Vec<u8> {
     let scalar = |value: f32| npy(&[1], &[value]);
     let bbox = npy(&[boxes, 4], &vec![1.0; 4 * boxes]);
-    let parts = [("x", x), ("bbox", bbox), ("num_bbox", scalar(number)), ("image_h", scalar(480.0)), ("image_w", scalar(640.0))];
+    let parts = [
+        ("x", x),
+        ("bbox", bbox),
+        ("num_bbox", scalar(number)),
+        ("image_h", scalar(480.0)),
+        ("image_w", scalar(640.0)),
+    ];
     npz(&parts)
 }
 
@@ -227,8 +247,14 @@ fn a_bad_file_is_named() {
 fn a_safetensors_file_is_what_the_crate_reads() {
     let place = Place::new();
     let path = place.path("f.safetensors");
-    let tensor = |name: &str, dtype, shape: &[usize], element_bytes| FileTensor { name: name.into(), dtype, shape: shape.into(), element_bytes };
-    let tensors = [tensor("b\"oxes", "F32", &[2, 1], 4), tensor("embedding", "F16", &[2, 3], 2), tensor("ids", "U8", &[0], 1)];
+    let tensor = |name: &str, dtype, shape: &[usize], element_bytes| FileTensor {
+        name: name.into(),
+        dtype,
+        shape: shape.into(),
+        element_bytes,
+    };
+    let tensors =
+        [tensor("b\"oxes", "F32", &[2, 1], 4), tensor("embedding", "F16", &[2, 3], 2), tensor("ids", "U8", &[0], 1)];
     let mut writer = SafetensorsWriter::create(&path, &tensors, &[("column", "grid \"7\"".to_owned())]).unwrap();
     writer.write(&[1; 8]).unwrap();
     writer.write(&[2; 12]).unwrap();

@@ -308,7 +308,8 @@ impl Reading<'_> {
         let decoded = STANDARD.decode(self.fields[field]);
         let bytes = decoded.map_err(|source| ForeignError::Base64 { place: place(), field: name, source })?;
         if bytes.len() != N * count {
-            let (boxes, expected, found) = (row.tensors[2].first().map_or(0, |n| *n as usize), (N * count).to_string(), bytes.len());
+            let (boxes, expected, found) =
+                (row.tensors[2].first().map_or(0, |n| *n as usize), (N * count).to_string(), bytes.len());
             return Err(ForeignError::Bytes { place: place(), field: name, boxes, expected, found });
         }
         let values = bytes.as_chunks::<N>().0.iter().map(|bytes| number(*bytes));
@@ -316,11 +317,25 @@ impl Reading<'_> {
         row.fill(tensor, values).map_err(not_finite)
     }
 
-    fn floats(&self, row: &mut Row, tensor: usize, field: usize, name: &'static str, count: usize) -> Result<(), ForeignError> {
+    fn floats(
+        &self,
+        row: &mut Row,
+        tensor: usize,
+        field: usize,
+        name: &'static str,
+        count: usize,
+    ) -> Result<(), ForeignError> {
         self.numbers(row, tensor, (field, name), count, f32::from_le_bytes)
     }
 
-    fn integers(&self, row: &mut Row, tensor: usize, field: usize, name: &'static str, count: usize) -> Result<(), ForeignError> {
+    fn integers(
+        &self,
+        row: &mut Row,
+        tensor: usize,
+        field: usize,
+        name: &'static str,
+        count: usize,
+    ) -> Result<(), ForeignError> {
         self.numbers(row, tensor, (field, name), count, |bytes: [u8; 8]| i64::from_le_bytes(bytes) as f32)
     }
 }

@@ -106,7 +106,8 @@ fn chosen(cache: &Cache, split: Option<&str>) -> Result<Vec<u32>, NoSuchSplit> {
 /// A line for each row without an embedding: id, tab, reason.
 fn reasons(cache: &Cache, column: &ColumnReader, rows: &[u32]) -> String {
     let line = |row: &u32| {
-        let reason = column.missing(*row).map_or_else(|| "not-encoded".to_owned(), |missing| missing.reason.to_string());
+        let reason =
+            column.missing(*row).map_or_else(|| "not-encoded".to_owned(), |missing| missing.reason.to_string());
         format!("{}\t{reason}\n", cache.rows().id(*row))
     };
     rows.iter().map(line).collect()
@@ -150,13 +151,13 @@ impl Job<'_> {
         let kind = if tensor.dtype == Dtype::F16 { NpyKind::F16 } else { NpyKind::F32 };
         let mut writer = NpyWriter::create(path, kind, self.rows.len(), &tensor.row_shape)?;
         let (mut wide, mut bytes) = (Vec::new(), Vec::new());
-        // NumPy has no name for the other element types: an embedding of theirs is written as f32.
-        let as_it_is = at > 0 || matches!(tensor.dtype, Dtype::F16 | Dtype::F32);
+        // NumPy has no name for the other element types: numbers of theirs are written as f32.
+        let as_it_is = matches!(tensor.dtype, Dtype::F16 | Dtype::F32);
         self.each_row(|row| {
             if as_it_is {
                 return writer.write(self.column.row_of(at, row).unwrap_or_default());
             }
-            numbers(self.column, row, &mut wide);
+            numbers(self.column, at, row, &mut wide);
             bytes.clear();
             bytes.extend(wide.iter().flat_map(|value| value.to_le_bytes()));
             writer.write(&bytes)
@@ -171,7 +172,8 @@ impl Job<'_> {
         let ids = serde_json::to_vec(ids)?;
         let mut order: Vec<usize> = (0..self.column.tensors().len()).collect();
         order.sort_by_key(|&at| std::cmp::Reverse(self.column.tensors()[at].dtype.size_bytes()));
-        let mut tensors: Vec<FileTensor> = order.iter().map(|&at| self.file_tensor(&self.column.tensors()[at])).collect();
+        let mut tensors: Vec<FileTensor> =
+            order.iter().map(|&at| self.file_tensor(&self.column.tensors()[at])).collect();
         tensors.push(FileTensor { name: "ids".to_owned(), dtype: "U8", shape: vec![ids.len()], element_bytes: 1 });
         let key = json!(self.column.key()).to_string();
         let metadata = [("column", self.column.name().to_owned()), ("key", key)];

@@ -102,7 +102,8 @@ pub fn import(options: &ImportOptions, progress: &dyn Progress) -> Result<Import
     let pictures = matched(&*source, &cache, &options.source.from)?;
     let spec = spec(&*source, options);
     let writer = cache.writer(&spec, if options.overwrite { Overwrite::Yes } else { Overwrite::No })?;
-    let job = Job { source: &*source, shapes: source.shapes(), pictures: &pictures, dtype: options.dtype, writer: &writer };
+    let job =
+        Job { source: &*source, shapes: source.shapes(), pictures: &pictures, dtype: options.dtype, writer: &writer };
     let extent = job.run(progress)?;
     check_missing(&writer, options.max_missing)?;
     let manifest = writer.finish().with_context(|| format!("the column `{}` was not finished", options.column))?;
@@ -175,7 +176,8 @@ fn spec(source: &dyn Source, options: &ImportOptions) -> ColumnSpec {
         key.set("import.array", options.source.array.as_str());
     }
     let spec = ColumnSpec::new(&options.column, key, options.dtype, shapes[0].dimensions.clone());
-    let spec = shapes[1..].iter().fold(spec, |spec, shape| spec.with_tensor(shape.name, Dtype::F32, shape.dimensions.clone()));
+    let spec =
+        shapes[1..].iter().fold(spec, |spec, shape| spec.with_tensor(shape.name, Dtype::F32, shape.dimensions.clone()));
     let provenance = json!({ "icecap": env!("CARGO_PKG_VERSION"), "imported": options.source.from });
     spec.with_batch_rows(BATCH_ROWS).with_provenance(provenance)
 }
@@ -207,7 +209,8 @@ impl Job<'_> {
         progress.start("import", Some(u64::from(self.writer.progress().todo)));
         let spare = Mutex::new(Vec::new());
         let batch = |batch: &Batch| -> Result<Extent> {
-            let mut row = spare.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_else(|| Row::zeros(&self.shapes));
+            let mut row =
+                spare.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_else(|| Row::zeros(&self.shapes));
             let extent = self.batch(batch, &mut row)?;
             progress.advance(batch.rows.len() as u64);
             if let Ok(mut spare) = spare.lock() {

@@ -227,7 +227,9 @@ fn state(plan: &ColumnPlan, there: &[ColumnInfo], rows: &RowCounts) -> (String, 
     };
     let lacks = |done: u32| all.saturating_sub(done as usize);
     let (found, state, to_encode) = match &info.state {
-        ColumnState::Finished(manifest) => (&manifest.column, finished(lacks(manifest.rows()), rows), lacks(manifest.rows())),
+        ColumnState::Finished(manifest) => {
+            (&manifest.column, finished(lacks(manifest.rows()), rows), lacks(manifest.rows()))
+        }
         ColumnState::Part(manifest) => {
             let done = manifest.column.part_rows(manifest.part);
             let part = manifest.part.map_or_else(String::new, |part| part.to_string());

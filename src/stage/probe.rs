@@ -39,7 +39,12 @@ pub(super) struct Probed {
 }
 
 /// Encodes `items` with `recipe`.
-pub(super) fn probe(recipe: &Recipe, items: Vec<Item>, options: &ProbeOptions, progress: &dyn Progress) -> Result<Probed> {
+pub(super) fn probe(
+    recipe: &Recipe,
+    items: Vec<Item>,
+    options: &ProbeOptions,
+    progress: &dyn Progress,
+) -> Result<Probed> {
     encoder::init_runtime(options.onnxruntime.as_deref())?;
     encoder::resolve(options.device).1.iter().for_each(|line| progress.line(line));
     let folder = tempfile::tempdir().context("no temporary folder can be made")?;

@@ -70,7 +70,10 @@ pub enum RecomputeError {
         column: String,
     },
     /// The recipe makes another column now.
-    #[error("column `{column}` can't be compared: the recipe makes another one now\n{}\nhint: the model's file or the recipe has changed since; name the old ones with --recipe and --data", lines(differences))]
+    #[error(
+        "column `{column}` can't be compared: the recipe makes another one now\n{}\nhint: the model's file or the recipe has changed since; name the old ones with --recipe and --data",
+        lines(differences)
+    )]
     OtherKey {
         /// The column.
         column: String,
@@ -185,8 +188,8 @@ fn compare(
 
 fn cosine(kept: &ColumnReader, old: u32, again: &ColumnReader, row: u32) -> f64 {
     let (mut one, mut two) = (Vec::new(), Vec::new());
-    numbers(kept, old, &mut one);
-    numbers(again, row, &mut two);
+    numbers(kept, 0, old, &mut one);
+    numbers(again, 0, row, &mut two);
     let dot = |one: &[f32], two: &[f32]| one.iter().zip(two).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let scale = (dot(&one, &one) * dot(&two, &two)).sqrt();
     if scale > 0.0 { dot(&one, &two) / scale } else { 0.0 }
@@ -201,7 +204,8 @@ mod tests {
         let column = || "grid7".to_owned();
         let encoded = RecomputeError::NoRecipe { column: column(), imported: None };
         let imported = RecomputeError::NoRecipe { column: column(), imported: Some("f.tsv".into()) };
-        let difference = KeyDifference { field: "encoder.model".into(), expected: Some("a".into()), found: Some("b".into()) };
+        let difference =
+            KeyDifference { field: "encoder.model".into(), expected: Some("a".into()), found: Some("b".into()) };
         let other = RecomputeError::OtherKey { column: column(), differences: vec![difference] };
         let all = [encoded, imported, RecomputeError::NotInRecipe { column: column() }, other];
         insta::assert_snapshot!(all.map(|error| error.to_string()).join("\n"), @"");

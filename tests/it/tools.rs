@@ -45,7 +45,9 @@ fn parts_are_merged_to_the_cache_of_one_run() {
     "#);
     let report = place.icecap("cache merge merged parts/3 parts/1 parts/2 --json").good().json();
     assert_eq!((&report["rows"], &report["columns"][0]["missing"]), (&json!(144), &json!({})));
-    let tree = |name: &str| -> Vec<_> { files(&place.path(name)).into_iter().filter(|(name, _)| !name.ends_with("lock")).collect() };
+    let tree = |name: &str| -> Vec<_> {
+        files(&place.path(name)).into_iter().filter(|(name, _)| !name.ends_with("lock")).collect()
+    };
     for ((name, bytes), (other, others)) in tree("whole").into_iter().zip(tree("merged")) {
         assert_eq!(name, other);
         assert!(bytes == others, "`{name}` differs");
@@ -67,7 +69,10 @@ fn a_plan_says_what_an_encode_will_do() {
     let plan = || place.icecap("plan recipe.toml --data . --cache cache --probe 8 --json").good().json();
     let before = plan();
     assert_eq!(before["splits"], json!({"train": 120, "val": 12, "test": 12}));
-    assert_eq!((&before["to_encode"], &before["probe"]["images"], &before["new"]), (&json!(144), &json!(8), &json!(144)));
+    assert_eq!(
+        (&before["to_encode"], &before["probe"]["images"], &before["new"]),
+        (&json!(144), &json!(8), &json!(144))
+    );
     assert!(before["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{before}");
     assert!(!place.path("cache").exists(), "a plan writes nothing");
     place.icecap("encode recipe.toml --data . --cache cache").good();
@@ -83,7 +88,8 @@ fn a_plan_says_what_an_encode_will_do() {
     assert_eq!(after["columns"][0]["state"], "finished");
     let other = place.icecap("plan recipe.toml --data . --cache cache --probe 8 --set column.0.pool=2x2").good();
     assert!(other.out.contains("another key (encoder.pool)") && other.out.contains("in the way"), "{}", other.out);
-    let more = place.icecap("plan recipe.toml --data . --cache cache --probe 8 --set dataset.val=20 --json").good().json();
+    let more =
+        place.icecap("plan recipe.toml --data . --cache cache --probe 8 --set dataset.val=20 --json").good().json();
     assert_eq!((&more["new"], &more["to_encode"]), (&json!(8), &json!(8)));
 }
 
@@ -93,7 +99,10 @@ fn drift_between_element_types_shapes_and_caches() {
     place.icecap("encode recipe.toml --data . --cache cache").good();
     place.icecap("encode recipe.toml --data . --cache other --set column.1.dtype=f16 --set dataset.val=6").good();
     let same = place.icecap("drift cache grid grid --json").good().json();
-    assert_eq!((&same["rows"], &same["pairs"]["identical"], &same["compared"]), (&json!(144), &json!(144), &json!("rows")));
+    assert_eq!(
+        (&same["rows"], &same["pairs"]["identical"], &same["compared"]),
+        (&json!(144), &json!(144), &json!("rows"))
+    );
     assert_eq!(same["cka"]["linear"], 1.0);
     let halves = place.icecap("drift cache whole other:whole --json").good().json();
     assert_eq!((&halves["rows"], &halves["columns"][0]["alone"]), (&json!(138), &json!(6)));
@@ -155,7 +164,8 @@ fn features_of_others_come_in_and_go_out() {
     if python(SOURCES, &[&place.path("")]).is_none() {
         return;
     }
-    let report = place.icecap("cache import cache --column tsv --from f.tsv --format anderson-tsv --json").good().json();
+    let report =
+        place.icecap("cache import cache --column tsv --from f.tsv --format anderson-tsv --json").good().json();
     assert_eq!((&report["rows"], &report["pictures"], &report["rounding"]), (&json!(4), &json!(4), &json!(0.0)));
     // The other formats find the same rows by COCO's number.
     place.icecap("cache import cache --column fc --from fc --format npy --dtype f32").good();
@@ -175,7 +185,12 @@ fn features_of_others_come_in_and_go_out() {
     let read = python(READ, &[&place.path("out"), &place.path("out.safetensors")]).expect("Python");
     insta::assert_snapshot!(read, @"");
     assert!(place.icecap("cache export cache tsv --format npy -o out").bad().contains("`out` is there already"));
-    assert!(place.icecap("cache export cache tsv --format npy -o o --split dev").bad().contains("no row is in the split `dev`"));
+    assert!(
+        place
+            .icecap("cache export cache tsv --format npy -o o --split dev")
+            .bad()
+            .contains("no row is in the split `dev`")
+    );
 
     // Rows of a data set: what the source lacks is missing, never made up.
     insta::assert_snapshot!(place.icecap("cache import drawn --column tsv --from f.tsv --format anderson-tsv --dataset recipe.toml --data .").bad(), @"");
@@ -187,14 +202,26 @@ fn features_of_others_come_in_and_go_out() {
     place.write("images/1.jpg", "");
     let recipe = place.read("recipe.toml");
     let columns = &recipe[recipe.find("[encoder]").expect("an encoder")..];
-    place.write("coco.toml", format!("[dataset]\nformat = \"coco\"\nval = {{ captions = \"captions.json\", images = \"images\" }}\n\n{columns}"));
+    place.write(
+        "coco.toml",
+        format!(
+            "[dataset]\nformat = \"coco\"\nval = {{ captions = \"captions.json\", images = \"images\" }}\n\n{columns}"
+        ),
+    );
     let line = "cache import coco --column tsv --from f.tsv --format anderson-tsv --dataset coco.toml --data .";
     insta::assert_snapshot!(place.icecap(line).bad(), @"");
     let report = place.icecap(&format!("{line} --max-missing 40% --json")).good().json();
-    assert_eq!((&report["rows"], &report["unmatched"], &report["missing"]), (&json!(3), &json!(2), &json!({"not-found": 1})));
+    assert_eq!(
+        (&report["rows"], &report["unmatched"], &report["missing"]),
+        (&json!(3), &json!(2), &json!({"not-found": 1}))
+    );
     place.icecap("cache export coco tsv --format npy -o some").good();
-    assert_eq!((place.read("some/ids.txt").as_str(), place.read("some/missing.txt").as_str()), ("3\n1\n", "9\tnot-found\n"));
-    let rows: Vec<Value> = place.read("coco/rows.jsonl").lines().map(|line| serde_json::from_str(line).expect("a row")).collect();
+    assert_eq!(
+        (place.read("some/ids.txt").as_str(), place.read("some/missing.txt").as_str()),
+        ("3\n1\n", "9\tnot-found\n")
+    );
+    let rows: Vec<Value> =
+        place.read("coco/rows.jsonl").lines().map(|line| serde_json::from_str(line).expect("a row")).collect();
     assert_eq!((&rows[0]["captions"], &rows[0]["split"]), (&json!(["a cat"]), &json!("val")));
 }
 

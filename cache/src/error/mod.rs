@@ -123,7 +123,9 @@ pub enum CacheError {
         rows: u32,
     },
     /// The cache holds one part of the column.
-    #[error("column `{column}` is {part} here, not the whole\nhint: `icecap cache merge OUT CACHE...` joins the caches of all parts; encoding without --part does the rest in this one")]
+    #[error(
+        "column `{column}` is {part} here, not the whole\nhint: `icecap cache merge OUT CACHE...` joins the caches of all parts; encoding without --part does the rest in this one"
+    )]
     OnlyAPart {
         /// The column.
         column: String,

@@ -77,5 +77,9 @@ pub(crate) fn clean_up(folder: &Path, manifest: &Manifest) -> Result<()> {
 /// Files a writer makes; others in the folder are none of its business.
 fn is_ours(name: &str) -> bool {
     let shard = name.contains(".safetensors") && name.starts_with(|c: char| c.is_ascii_digit());
-    shard || name.starts_with("journal") || name.starts_with("missing.") || name.starts_with(manifest::FILE) || name.starts_with(manifest::PART_FILE)
+    shard
+        || name.starts_with("journal")
+        || name.starts_with("missing.")
+        || name.starts_with(manifest::FILE)
+        || name.starts_with(manifest::PART_FILE)
 }

@@ -19,9 +19,9 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{CacheError, Result};
+use crate::layout::shard_bytes;
 use crate::missing::{Missing, MissingMap};
 use crate::publish::ContentHash;
-use crate::layout::shard_bytes;
 use crate::{ColumnPlan, ColumnSpec, Manifest, Part, Reason, Rows};
 use committer::{Committed, Committer};
 use finish::Existing;

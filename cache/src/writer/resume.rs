@@ -50,7 +50,8 @@ pub(super) fn resume(request: &WriterRequest<'_>) -> Result<Resumed> {
         }
     }
     let todo = shards.batches();
-    let unchanged = found.manifest.as_ref().is_some_and(|manifest| manifest.rows() == found.plan.rows && manifest.part == part);
+    let unchanged =
+        found.manifest.as_ref().is_some_and(|manifest| manifest.rows() == found.plan.rows && manifest.part == part);
     let idle = unchanged && work.is_empty() && sealed.is_empty();
     let journal = if idle {
         None

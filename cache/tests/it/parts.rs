@@ -175,7 +175,9 @@ fn a_part_is_resumed_and_the_whole_may_take_it_up() {
         compute(&writer, &images, &writer.todo_batches()[0]);
         compute(&writer, &images, &writer.todo_batches()[5]);
     }
-    let ColumnState::Unfinished(unfinished) = cache.columns().unwrap().remove(0).state else { panic!("it is not finished") };
+    let ColumnState::Unfinished(unfinished) = cache.columns().unwrap().remove(0).state else {
+        panic!("it is not finished")
+    };
     assert_eq!((unfinished.part, unfinished.rows, unfinished.rows_done), (Some(Part { index: 1, of: 2 }), 24, 6));
     let refused = cache.writer(&part(2, 2), Overwrite::No).unwrap_err();
     insta::assert_snapshot!(place.anonymous(refused).replace(&spec().key.short(), "KEY8"), @r"

@@ -90,7 +90,8 @@ fn cka(one: &[f64], two: &[f64], rows: usize) -> Cka {
 /// The unbiased HSIC of two `[n, n]` kernels, whose diagonals do not count.
 fn unbiased(one: &[f64], two: &[f64], rows: usize) -> f64 {
     let off = |at: usize| at / rows != at % rows;
-    let line = |kernel: &[f64], row: usize| (0..rows).filter(|at| *at != row).map(|at| kernel[row * rows + at]).sum::<f64>();
+    let line =
+        |kernel: &[f64], row: usize| (0..rows).filter(|at| *at != row).map(|at| kernel[row * rows + at]).sum::<f64>();
     let trace: f64 = (0..rows * rows).filter(|at| off(*at)).map(|at| one[at] * two[at]).sum();
     let lines: Vec<[f64; 2]> = (0..rows).map(|row| [line(one, row), line(two, row)]).collect();
     let sums = lines.iter().fold([0.0; 2], |sums, line| [sums[0] + line[0], sums[1] + line[1]]);
@@ -119,7 +120,8 @@ mod tests {
         let one = noise(1, 60 * 2);
         let (sin, cos) = 0.7_f32.sin_cos();
         let turned = one.as_chunks::<2>().0.iter();
-        let turned = turned.flat_map(|[x, y]| [3.0 * (cos * x - sin * y) + 5.0, 3.0 * (sin * x + cos * y) - 1.0]).collect();
+        let turned =
+            turned.flat_map(|[x, y]| [3.0 * (cos * x - sin * y) + 5.0, 3.0 * (sin * x + cos * y) - 1.0]).collect();
         let same = of_matrices(one, turned, 60);
         assert!((same.linear - 1.0).abs() < 1e-5 && (same.debiased - 1.0).abs() < 1e-5, "{same:?}");
     }

@@ -95,7 +95,9 @@ pub struct Spread {
 
 /// The columns have no row in common.
 #[derive(Debug, thiserror::Error)]
-#[error("`{one}` and `{two}` have no picture in common\nhint: rows are the same where their ids are: compare columns of one data set")]
+#[error(
+    "`{one}` and `{two}` have no picture in common\nhint: rows are the same where their ids are: compare columns of one data set"
+)]
 pub struct NothingInCommon {
     /// One column.
     pub one: String,
@@ -260,7 +262,10 @@ mod tests {
     #[test]
     fn a_spread_is_five_numbers() {
         let spread = Spread::of((0..=100).rev().map(|n| n as f32).collect());
-        assert_eq!((spread.min, spread.p1, spread.p5, spread.p50, spread.max, spread.mean), (0.0, 1.0, 5.0, 50.0, 100.0, 50.0));
+        assert_eq!(
+            (spread.min, spread.p1, spread.p5, spread.p50, spread.max, spread.mean),
+            (0.0, 1.0, 5.0, 50.0, 100.0, 50.0)
+        );
         assert_eq!(Spread::of(vec![3.0]).p1, 3.0);
     }
 

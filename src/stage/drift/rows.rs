@@ -62,7 +62,7 @@ impl<'a> Rows<'a> {
 
     /// What is compared of a row.
     pub fn numbers<'s>(&self, row: u32, scratch: &'s mut Scratch) -> &'s [f32] {
-        numbers(self.reader, row, &mut scratch.row);
+        numbers(self.reader, 0, row, &mut scratch.row);
         if self.how == How::Whole {
             return &scratch.row;
         }
@@ -71,7 +71,7 @@ impl<'a> Rows<'a> {
 
     /// The mean of the vectors that a row has, `[D]`.
     pub fn mean_of<'s>(&self, row: u32, scratch: &'s mut Scratch) -> &'s [f32] {
-        numbers(self.reader, row, &mut scratch.row);
+        numbers(self.reader, 0, row, &mut scratch.row);
         self.mean(row, scratch)
     }
 

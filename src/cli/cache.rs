@@ -6,8 +6,9 @@ use anyhow::{Result, bail};
 use icecap_cache::{Cache, ColumnState};
 
 use super::{
-    args::{Cache as Args, CacheCommand, CacheExport, Drift, ExportKind, Import, Shared},
+    args::Shared,
     bars::Bars,
+    cache_args::{Cache as Args, CacheCommand, CacheExport, Drift, ExportKind, Import},
     cache_tables, drift_tables, tables,
 };
 use crate::{
@@ -63,7 +64,9 @@ struct Again {
 fn verify(path: &Path, wanted: &[String], again: Option<&Again>, json: bool) -> Result<()> {
     let cache = Cache::open(path)?;
     let names: Vec<String> = match wanted {
-        [] => cache.columns()?.into_iter().filter(|info| is_whole_or_part(&info.state)).map(|info| info.folder).collect(),
+        [] => {
+            cache.columns()?.into_iter().filter(|info| is_whole_or_part(&info.state)).map(|info| info.folder).collect()
+        }
         wanted => wanted.to_vec(),
     };
     let bars = Bars::new();

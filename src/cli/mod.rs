@@ -5,6 +5,7 @@
 mod args;
 mod bars;
 mod cache;
+mod cache_args;
 mod cache_tables;
 mod drift_tables;
 mod encode;

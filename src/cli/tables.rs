@@ -38,7 +38,12 @@ pub(super) fn tensors(tensors: &[TensorInfo]) -> Table {
 
 pub(super) fn encoded_line(report: &EncodeReport) -> String {
     if report.encoded == 0 {
-        return format!("all {} rows were encoded before", report.rows);
+        let rows = report.columns.iter().map(|column| column.rows).max().unwrap_or(0);
+        return if rows == 0 {
+            "nothing is to encode".to_owned()
+        } else {
+            format!("all {rows} rows were encoded before")
+        };
     }
     format!(
         "{} images in {}: {:.0} images/s, bound by {}",
@@ -56,7 +61,7 @@ pub(super) fn encoded(report: &EncodeReport) -> Table {
             column.name.clone(),
             shape(&column.shape),
             column.dtype.clone(),
-            report.rows.to_string(),
+            column.rows.to_string(),
             reasons(column.missing.iter().map(|(reason, count)| (reason.as_str(), *count))),
             bytes(column.bytes),
         ]);

@@ -79,6 +79,8 @@ pub struct ColumnReport {
     pub shape: Vec<usize>,
     /// The element type.
     pub dtype: String,
+    /// Its rows, or those of the part that was asked for.
+    pub rows: u32,
     /// Bytes of all shards.
     pub bytes: u64,
     /// Rows that are missing, by reason.
@@ -265,6 +267,7 @@ fn column_report(manifest: &Manifest) -> ColumnReport {
         name: manifest.name().to_owned(),
         shape: manifest.row_shape().to_vec(),
         dtype: manifest.dtype().to_string(),
+        rows: manifest.column.part_rows(manifest.part),
         bytes: manifest.bytes(),
         missing: manifest.missing.by_reason.clone(),
     }

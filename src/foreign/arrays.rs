@@ -48,7 +48,11 @@ impl Arrays {
         refuse_twice(&names, &files)?;
         let mut arrays = Self {
             format: options.format,
-            array: if options.format == Format::BottomUpNpz { "x".to_owned() } else { options.array.clone() },
+            array: match options.format {
+                Format::Npz => options.array.clone(),
+                Format::BottomUpNpz => "x".to_owned(),
+                _ => "the array".to_owned(),
+            },
             files,
             names,
             digest: String::new(),

@@ -16,8 +16,8 @@ use crate::{
     progress::Progress,
 };
 
-/// Rows copied between two reports of progress.
-const ROWS_AT_ONCE: usize = 256;
+/// Bytes of a column that are read before they are let go of.
+const BYTES_AT_ONCE: usize = 8 << 20;
 
 /// The files that an export makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +196,7 @@ impl Job<'_> {
     }
 
     fn each_row(&self, mut write: impl FnMut(u32) -> Result<(), ForeignError>) -> Result<()> {
-        for rows in self.rows.chunks(ROWS_AT_ONCE) {
+        for rows in self.rows.chunks((BYTES_AT_ONCE / self.column.row_bytes()).max(1)) {
             self.column.prefetch_rows(rows);
             for &row in rows {
                 write(row)?;

@@ -9,7 +9,9 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 use half::{bf16, f16};
-use icecap_cache::{Batch, Cache, ColumnSpec, ColumnWriter, Dtype, Key, Overwrite, Reason, RowOutcome, RowRecord};
+use icecap_cache::{
+    Batch, Cache, ColumnSpec, ColumnState, ColumnWriter, Dtype, Key, Overwrite, Reason, RowOutcome, RowRecord,
+};
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
@@ -101,6 +103,7 @@ pub fn import(options: &ImportOptions, progress: &dyn Progress) -> Result<Import
     let cache = rows_for(&*source, options, progress)?;
     let pictures = matched(&*source, &cache, &options.source.from)?;
     let spec = spec(&*source, options);
+    drop_broken_off(&cache, &spec)?;
     let writer = cache.writer(&spec, if options.overwrite { Overwrite::Yes } else { Overwrite::No })?;
     let job =
         Job { source: &*source, shapes: source.shapes(), pictures: &pictures, dtype: options.dtype, writer: &writer };
@@ -180,6 +183,17 @@ fn spec(source: &dyn Source, options: &ImportOptions) -> ColumnSpec {
         shapes[1..].iter().fold(spec, |spec, shape| spec.with_tensor(shape.name, Dtype::F32, shape.dimensions.clone()));
     let provenance = json!({ "icecap": env!("CARGO_PKG_VERSION"), "imported": options.source.from });
     spec.with_batch_rows(BATCH_ROWS).with_provenance(provenance)
+}
+
+/// Drops what an import of other files has left unfinished under the name: whoever has mended a source imports it again.
+fn drop_broken_off(cache: &Cache, spec: &ColumnSpec) -> Result<()> {
+    for info in cache.columns()?.into_iter().filter(|info| info.name == spec.name) {
+        let ColumnState::Unfinished(unfinished) = info.state else { continue };
+        if unfinished.column.key != spec.key && unfinished.column.key.get("import.source").is_some() {
+            cache.drop_column(&info.folder)?;
+        }
+    }
+    Ok(())
 }
 
 /// How large the numbers were, and what rounding did to them.

@@ -173,6 +173,17 @@ fn features_of_others_come_in_and_go_out() {
     let drift = place.icecap("drift cache tsv fc --json").good().json();
     assert_eq!(drift["pairs"]["identical"], 4);
     assert_eq!(place.icecap("drift cache tsv bu --json").good().json()["pairs"]["identical"], 4);
+    // A source that was bad and is mended is imported under the same name.
+    let good = std::fs::read(place.path("f.tsv")).expect("the source");
+    place.write("g.tsv", String::from_utf8_lossy(&good).replace("AAAA", "AA*A"));
+    assert!(
+        place
+            .icecap("cache import cache --column mended --from g.tsv --format anderson-tsv")
+            .bad()
+            .contains("is not base64")
+    );
+    place.write("g.tsv", good);
+    place.icecap("cache import cache --column mended --from g.tsv --format anderson-tsv").good();
     // Once more is no work; other bytes are another column.
     place.icecap("cache import cache --column tsv --from f.tsv --format anderson-tsv").good();
     let refused = place.icecap("cache import cache --column tsv --from f.tsv --format anderson-tsv --dtype f32").bad();

@@ -30,10 +30,10 @@ pub(super) fn of(sides: &[Rows<'_>; 2], pairs: &[(u32, u32)]) -> Option<Cka> {
     let gram = |side: &Rows<'_>, rows: Vec<u32>| {
         let mut scratch = Scratch::default();
         let mut matrix = Vec::with_capacity(rows.len() * side.width());
-        for &row in &rows {
+        for row in rows {
             matrix.extend_from_slice(side.mean_of(row, &mut scratch));
+            side.release(std::iter::once(row));
         }
-        side.release(rows.into_iter());
         gram(matrix, side.width())
     };
     let first = gram(&sides[0], pairs.iter().map(|pair| pair.0).collect());

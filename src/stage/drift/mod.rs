@@ -24,8 +24,8 @@ use crate::progress::Progress;
 pub const SAMPLE: usize = 1000;
 /// Rows named among the worst.
 const WORST: usize = 5;
-/// Rows a task.
-const TASK_ROWS: usize = 64;
+/// Bytes of a column that a task reads before it lets go of them.
+const TASK_BYTES: usize = 4 << 20;
 
 /// How two columns compare.
 #[derive(Debug, Serialize)]
@@ -135,7 +135,7 @@ pub fn drift(cache: &Path, one: &str, two: &str, progress: &dyn Progress) -> Res
     let sides = [Rows::new(&first, how), Rows::new(&second, how)];
     progress.start("compare", Some(common.len() as u64));
     let compared: Vec<Compared> = common
-        .par_chunks(TASK_ROWS)
+        .par_chunks((TASK_BYTES / first.row_bytes().max(second.row_bytes())).max(1))
         .flat_map_iter(|pairs| {
             let compared = compare(&sides, pairs);
             sides[0].release(pairs.iter().map(|pair| pair.0));

@@ -247,18 +247,14 @@ impl Regions {
         let number = first(archive.array("num_bbox")?);
         let mut x = archive.array("x")?;
         let count = boxes.shape.first().map_or(0, |count| *count as usize);
-        let wrong = |expected: &str, found: &[u64]| {
-            let (place, expected) =
-                (format!("{} of {}", expected, shown(path)), "[num_bbox, 4] and [num_bbox, D]".to_owned());
-            Err(ForeignError::ArrayShape { place, expected, found: found.to_vec() })
-        };
-        if boxes.shape != [count as u64, 4] || number as usize != count {
-            return wrong("array `bbox`", &boxes.shape);
-        }
+        let agreed = boxes.shape == [count as u64, 4] && number as usize == count;
         match x.shape[..] {
-            [n, _] if n as usize == count => {}
-            [width, n] if n as usize == count => x = turned(&x, width as usize, count),
-            _ => return wrong("array `x`", &x.shape),
+            [n, _] if agreed && n as usize == count => {}
+            [width, n] if agreed && n as usize == count => x = turned(&x, width as usize, count),
+            _ => {
+                let (place, x, bbox) = (shown(path), x.shape, boxes.shape);
+                return Err(ForeignError::Regions { place, x, bbox, num_bbox: number });
+            }
         }
         Ok(Self { x, boxes, count, size })
     }

@@ -26,10 +26,30 @@ pub enum ForeignError {
     /// A folder without a file of the format.
     #[error("`{}` holds no `.{extension}` file\nhint: name the folder with one file a picture, and its --format", path.display())]
     Nothing {
-        /// The folder, or the empty file.
+        /// The folder.
         path: PathBuf,
         /// What was looked for.
         extension: &'static str,
+    },
+    /// A file without a picture, or without one box.
+    #[error("`{}` holds no features", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A bottom-up archive whose arrays do not agree.
+    #[error(
+        "{place}: `x` of the shape `{x:?}`, `bbox` of `{bbox:?}` and `num_bbox` of `{num_bbox}` do not agree\nhint: they should be [n, D] or [D, n], [n, 4], and n"
+    )]
+    Regions {
+        /// Where.
+        place: String,
+        /// Shape of the vectors.
+        x: Vec<u64>,
+        /// Shape of the boxes.
+        bbox: Vec<u64>,
+        /// What the archive says of their number.
+        num_bbox: f32,
     },
     /// A line with another number of fields.
     #[error(

@@ -28,7 +28,7 @@ impl Place {
 
     fn open(&self, format: Format, from: &str, vectors: Option<usize>) -> Result<Box<dyn Source>, ForeignError> {
         let options = SourceOptions { format, from: self.path(from), array: "feat".into(), vectors };
-        super::open(&options, &Silent)
+        open(&options, &Silent)
     }
 
     /// Why the source is refused: when it is opened, or when its pictures are read.

@@ -167,7 +167,7 @@ impl Survey {
 
     fn finish(self, file: File) -> Result<Tsv, ForeignError> {
         let (Some(kind), Some(width)) = (self.kind, self.width) else {
-            return Err(ForeignError::Nothing { path: self.path, extension: "tsv" });
+            return Err(ForeignError::Empty { path: self.path });
         };
         Ok(Tsv {
             path: self.path,

@@ -5,10 +5,13 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::foreign::{ForeignError, Row};
 
+/// The line without its end. A tab before it is one: the last field may be empty.
 pub(super) fn trimmed(line: &[u8]) -> &[u8] {
-    line.trim_ascii_end()
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
+/// The fields of a line.
 pub(super) fn fields(line: &[u8]) -> Vec<&[u8]> {
     trimmed(line).split(|&byte| byte == b'\t').collect()
 }

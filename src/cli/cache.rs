@@ -124,7 +124,7 @@ fn encode_again<'a>(
 ) -> Result<Vec<RecomputeReport>> {
     let mut reports = Vec::new();
     for name in columns {
-        let report = recompute(path, name, again.rows, again.recipe.as_ref(), &again.options, bars);
+        let report = recompute(path, name, again.rows, again.recipe.as_deref(), &again.options, bars);
         match report {
             Err(error) if pass_over && matches!(error.downcast_ref(), Some(RecomputeError::NoRecipe { .. })) => {
                 let said = error.to_string();

@@ -87,6 +87,8 @@ fn probe(report: &PlanReport) -> String {
     if !probe.missing.is_empty() {
         line +=
             &format!("; missing: {}", reasons(probe.missing.iter().map(|(reason, count)| (reason.as_str(), *count))));
+        let lost = report.expected_missing;
+        line += &format!("; of {} rows to encode about {lost} will be", report.to_encode);
     }
     line + "\n"
 }

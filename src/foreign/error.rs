@@ -187,6 +187,18 @@ pub enum ForeignError {
         /// Bytes there are.
         found: u64,
     },
+    /// An array that no row could hold.
+    #[error(
+        "{place} is an array of {bytes} bytes, and a row takes up to {most}\nhint: name the folder with one file a picture"
+    )]
+    Huge {
+        /// Where.
+        place: String,
+        /// Its bytes.
+        bytes: u64,
+        /// What is read at most.
+        most: u64,
+    },
     /// Not a zip archive.
     #[error("`{}` is no `.npz`", path.display())]
     Zip {

@@ -12,6 +12,9 @@ use npyz::{DType, NpyFile, Order, TypeChar};
 
 use super::ForeignError;
 
+/// Bytes of an array that is read: no row of a column may have more.
+const MOST_BYTES: u64 = 1 << 30;
+
 /// An array read whole, in C order.
 pub(super) struct Array {
     pub shape: Vec<u64>,
@@ -67,6 +70,10 @@ fn open<R: Read>(mut reader: R, bytes: u64, place: &str) -> Result<NpyFile<Count
     let found = bytes.saturating_sub(header_bytes);
     if expected != found {
         return Err(ForeignError::ArrayBytes { place: place.to_owned(), shape, expected, found });
+    }
+    // A few kilobytes of zip can hold gigabytes of zeros.
+    if expected > MOST_BYTES {
+        return Err(ForeignError::Huge { place: place.to_owned(), bytes: expected, most: MOST_BYTES });
     }
     Ok(NpyFile::with_header(header, Counted { reader, read: header_bytes }))
 }
@@ -210,6 +217,9 @@ mod tests {
         `a.npy` says that it has the shape `[1048576, 1099511627776]`, which takes 4611686018427387904 bytes, and 16 are there
         hint: it was cut off: copy it again
         ");
+        let zeros = (&header(NpyKind::F32, 1 << 20, &[1 << 10])[..]).chain(std::io::repeat(0));
+        let error = read(zeros, 128 + (1 << 32), "`a.npy`").map(drop).unwrap_err();
+        insta::assert_snapshot!(error, @"");
         let short = bytes(&[4], 3, &[1.0; 4]);
         assert!(matches!(read_all(&short), Err(ForeignError::ArrayBytes { expected: 48, found: 16, .. })));
         assert!(matches!(read_all(b"\x93NUMPY\x01"), Err(ForeignError::Array { .. })));

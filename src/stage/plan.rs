@@ -4,7 +4,7 @@
 //! that can be had by trying.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::Result;
 use icecap_cache::{Cache, CacheError, ColumnInfo, ColumnPlan, ColumnState, TensorSpec, free_bytes};
@@ -59,6 +59,8 @@ pub struct PlanReport {
     pub too_small: Option<String>,
     /// What was tried.
     pub probe: ProbeReport,
+    /// Rows that will be missing, where the rest is like what was tried: those absent among them.
+    pub expected_missing: usize,
     /// Seconds that the encode will take.
     pub seconds: Option<f64>,
 }
@@ -111,7 +113,7 @@ pub struct ProbeReport {
 /// Where the data set, the encoder or the cache can't be used.
 pub fn plan(
     recipe: &Recipe,
-    folder: &PathBuf,
+    folder: &Path,
     images: usize,
     options: &ProbeOptions,
     progress: &dyn Progress,
@@ -131,12 +133,16 @@ pub fn plan(
     let bytes_needed = columns.iter().map(|column| column.to_encode as u64 * column.row_bytes).sum();
     let bytes_free = free_bytes(folder);
     let probe = rates(&probed, options);
+    let absent = here.iter().filter(|here| !**here).count();
+    let lost = probe.missing.values().sum::<u32>() as f64 / probe.images.max(1) as f64;
+    let expected_missing = (absent as f64 + to_encode.saturating_sub(absent) as f64 * lost).round() as usize;
     let mut splits = BTreeMap::new();
     dataset.items.iter().for_each(|item| *splits.entry(item.split.clone()).or_default() += 1);
     Ok(PlanReport {
         images: dataset.items.len(),
         captions: dataset.items.iter().map(|item| item.captions.len()).sum(),
-        absent: here.iter().filter(|here| !**here).count(),
+        absent,
+        expected_missing: expected_missing.min(to_encode),
         splits,
         known: rows.known,
         new: rows.new,

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use icecap_cache::{Cache, ColumnReader, KeyDifference};
@@ -94,7 +94,7 @@ pub fn recompute(
     cache: &Path,
     column: &str,
     count: usize,
-    recipe: Option<&PathBuf>,
+    recipe: Option<&Path>,
     options: &ProbeOptions,
     progress: &dyn Progress,
 ) -> Result<RecomputeReport> {
@@ -128,7 +128,7 @@ pub fn recompute(
 }
 
 /// The recipe that a column was encoded by, of this column alone.
-fn recipe_of(reader: &ColumnReader, named: Option<&PathBuf>) -> Result<Recipe> {
+fn recipe_of(reader: &ColumnReader, named: Option<&Path>) -> Result<Recipe> {
     let column = || reader.name().to_owned();
     let provenance = reader.manifest().map(|manifest| &manifest.provenance);
     let text = |field: &str| provenance.and_then(|provenance| provenance.get(field)?.as_str().map(str::to_owned));

@@ -77,8 +77,13 @@ fn assert_same_cache(one: &std::path::Path, two: &std::path::Path) {
     }
 }
 
+/// As many as PROPTEST_CASES says, else a few: each makes up to eight caches.
+fn cases(few: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(24), ..ProptestConfig::default() })]
 
     #[test]
     fn merged_parts_are_the_cache_of_one_run(

@@ -2,7 +2,7 @@
 //!
 //! Two columns of one width are compared vector against vector: the cosine of a row is that of all its numbers, or of the means of its
 //! vectors where one column has more vectors than the other. Columns of different widths (layers, encoders) have no common axes: of them only
-//! lengths are compared, and what they agree on about which pictures are alike ([`cka`]). Rows are read once, in order, and a few numbers a row
+//! lengths are compared, and what they agree on about which pictures are alike ([`Cka`]). Rows are read once, in order, and a few numbers a row
 //! are kept.
 
 mod cka;

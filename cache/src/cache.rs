@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::columns::{self, ColumnInfo, lock_waiting};
 use crate::error::{CacheError, Result};
 use crate::key::sorted;
+use crate::merge::merge;
 use crate::publish::publish;
 use crate::rows::{self, adopt_contents};
 use crate::verify::{VerifyReport, verify};
@@ -122,14 +123,45 @@ impl Cache {
     /// says how many. From then on a changed image is noticed.
     ///
     /// # Errors
-    /// When there is no such column.
+    /// When there is no such column, or it is damaged.
     pub fn adopt_contents(&mut self, column: &str) -> Result<u32> {
-        let reader = self.column(column)?;
+        let reader = self.column_so_far(column)?;
         let _lock = lock_waiting(&self.folder)?;
         self.refresh_rows()?;
         let adopted = adopt_contents(&self.rows, |row| reader.content(row))?;
         self.refresh_rows()?;
         Ok(adopted)
+    }
+
+    /// Joins the parts of columns that lie in the caches `parts`, written with [`ColumnSpec::part`], into whole columns of
+    /// the cache `out`, which is made where it is not there: the bytes are those of one run. Shards are linked where
+    /// `out` is on their disk, copied and checked against their digests where not. A column's manifest comes last, so that
+    /// a crash leaves no column; the same call then starts again. `tick` hears of the bytes of the shards in place.
+    ///
+    /// # Errors
+    /// [`crate::MergeError`] when the caches are of other rows or keys, a shard is in two of them or in none, or a part is not
+    /// finished.
+    pub fn merge(
+        out: impl Into<PathBuf>,
+        parts: &[impl AsRef<Path>],
+        tick: &(dyn Fn(u64) + Sync),
+    ) -> Result<crate::MergeReport> {
+        merge(&out.into(), parts, tick)
+    }
+
+    /// Takes over the rows of another cache where there are none.
+    pub(crate) fn take_rows(&mut self, from: &Rows) -> Result<()> {
+        let _lock = lock_waiting(&self.folder)?;
+        self.refresh_rows()?;
+        if self.rows.is_empty() {
+            let path = self.folder.join(rows::FILE);
+            publish(&path, |out| {
+                let mut file = std::fs::File::open(from.path()).map_err(CacheError::io("open", from.path()))?;
+                std::io::copy(&mut file, out).map(drop).map_err(CacheError::io("write", &path))
+            })?;
+            self.refresh_rows()?;
+        }
+        Ok(())
     }
 
     /// Reads the row index again where its file is another than the one that is open.
@@ -198,7 +230,7 @@ impl Cache {
         ColumnWriter::open(&WriterRequest { columns: &columns, rows: &self.rows, spec })
     }
 
-    fn columns_folder(&self) -> PathBuf {
+    pub(crate) fn columns_folder(&self) -> PathBuf {
         self.folder.join(COLUMNS)
     }
 

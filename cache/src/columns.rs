@@ -10,7 +10,7 @@ use crate::error::{CacheError, Result};
 use crate::journal::{self, Replay};
 use crate::missing::MissingMap;
 use crate::publish::sync_folder;
-use crate::{ColumnPlan, Manifest, manifest};
+use crate::{ColumnPlan, Manifest, Part, manifest};
 
 /// The lock file of a column, and of the cache.
 pub(crate) const LOCK: &str = "lock";
@@ -37,6 +37,8 @@ pub enum ColumnState {
     Unfinished(Unfinished),
     /// A finished column to which new or changed images are being added.
     Extending(Box<Manifest>, Unfinished),
+    /// A finished part of a column: [`crate::Cache::merge`] makes a column of all of them.
+    Part(Box<Manifest>),
     /// Neither manifest nor journal can be understood.
     Damaged(CacheError),
 }
@@ -46,6 +48,10 @@ pub enum ColumnState {
 pub struct Unfinished {
     /// What is being written.
     pub column: ColumnPlan,
+    /// The part of it that is being written, or the whole.
+    pub part: Option<Part>,
+    /// Rows that it will have: of the column, or of the part.
+    pub rows: u32,
     /// Rows that are done.
     pub rows_done: u32,
 }
@@ -66,7 +72,8 @@ pub(crate) fn folders(columns: &Path) -> Result<Vec<String>> {
             continue;
         };
         let path = columns.join(&name);
-        if split_name(&name).is_some() && (path.join(manifest::FILE).exists() || path.join(journal::FILE).exists()) {
+        let files = [manifest::FILE, manifest::PART_FILE, journal::FILE];
+        if split_name(&name).is_some() && files.iter().any(|file| path.join(file).exists()) {
             found.push(name);
         }
     }
@@ -104,10 +111,17 @@ pub(crate) fn live_journal(folder: &Path, manifest: Option<&Manifest>, missing: 
 
 /// What the folder says of its column.
 fn state(folder: &Path) -> Result<ColumnState> {
-    let manifest = Manifest::read_if_any(folder)?;
+    let manifest = Manifest::read_whole_or_part(folder)?;
     let journal = live_journal(folder, manifest.as_ref(), MissingMap::new())?;
-    let progress = journal.map(|replay| Unfinished { rows_done: replay.rows_done(), column: replay.plan.column });
+    let progress = journal.map(|replay| Unfinished {
+        part: replay.plan.part,
+        rows: replay.covered(),
+        rows_done: replay.rows_done(),
+        column: replay.plan.column,
+    });
     match (manifest, progress) {
+        (Some(part), None) if part.part.is_some() => Ok(ColumnState::Part(Box::new(part))),
+        (Some(part), Some(progress)) if part.part.is_some() => Ok(ColumnState::Unfinished(progress)),
         (Some(manifest), None) => Ok(ColumnState::Finished(Box::new(manifest))),
         (Some(manifest), Some(progress)) => Ok(ColumnState::Extending(Box::new(manifest), progress)),
         (None, Some(progress)) => Ok(ColumnState::Unfinished(progress)),
@@ -121,7 +135,7 @@ fn state(folder: &Path) -> Result<ColumnState> {
 /// The plan of the column in a folder, finished or not.
 pub(crate) fn plan_of(folder: &Path) -> Result<ColumnPlan> {
     match state(folder)? {
-        ColumnState::Finished(manifest) => Ok(manifest.column),
+        ColumnState::Finished(manifest) | ColumnState::Part(manifest) => Ok(manifest.column),
         ColumnState::Unfinished(progress) | ColumnState::Extending(_, progress) => Ok(progress.column),
         ColumnState::Damaged(error) => Err(error),
     }
@@ -171,7 +185,7 @@ fn open_lock(path: &Path) -> Result<File> {
 /// Drops a column: the manifest first, so that a crash leaves no column that lacks shards; the lock file last.
 pub(crate) fn remove(folder: &Path) -> Result<()> {
     let _lock = lock(folder)?;
-    for first in [manifest::FILE, journal::FILE] {
+    for first in [manifest::FILE, manifest::PART_FILE, journal::FILE] {
         remove_if_any(&folder.join(first))?;
         sync_folder(folder)?;
     }

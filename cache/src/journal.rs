@@ -14,7 +14,7 @@ use crate::error::{CacheError, JournalError, Result};
 use crate::missing::{Missing, MissingMap};
 use crate::publish::publish;
 use crate::rowset::RowSet;
-use crate::{ColumnPlan, FORMAT, ShardEntry};
+use crate::{ColumnPlan, FORMAT, Part, ShardEntry};
 
 /// The journal's file name.
 pub(crate) const FILE: &str = "journal";
@@ -44,6 +44,9 @@ pub(crate) struct PlanRecord {
     pub format: u32,
     /// The generation of the manifest this writing ends with. A journal of one that exists is a leftover.
     pub generation: u32,
+    /// What of the column is being written; `None`: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     pub column: ColumnPlan,
     /// Rows to do when the journal was written, those of its own `rows` records included.
     pub todo: u32,
@@ -78,14 +81,19 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    /// Rows of the column that are done.
+    /// Rows that will be there in the end: of the column, or of the part that is written.
+    pub(crate) fn covered(&self) -> u32 {
+        self.plan.column.part_rows(self.plan.part)
+    }
+
+    /// Rows of those that are done.
     pub(crate) fn rows_done(&self) -> u32 {
-        self.plan.column.rows.saturating_sub(self.plan.todo).saturating_add(self.written).min(self.plan.column.rows)
+        self.covered().saturating_sub(self.plan.todo).saturating_add(self.written).min(self.covered())
     }
 
     /// Whether every row was done: the writing was not broken off, its column was just not published (too much was missing).
     pub(crate) fn is_complete(&self) -> bool {
-        self.rows_done() == self.plan.column.rows
+        self.rows_done() == self.covered()
     }
 
     /// Forgets which missing rows were tried again: who asks for it now, asks for all of them once more.
@@ -225,7 +233,8 @@ mod tests {
     fn plan() -> Record {
         let spec = ColumnSpec::new("a", Key::new().with("x", 0.1), Dtype::F16, [4]);
         let column = spec.with_batch_rows(2).with_rows_per_shard(4).plan(10, None).unwrap();
-        Record::Plan(PlanRecord { format: column.format(), generation: 0, column, todo: 10, retry_missing: false })
+        let (format, todo, retry_missing) = (column.format(), 10, false);
+        Record::Plan(PlanRecord { format, generation: 0, part: None, column, todo, retry_missing })
     }
 
     fn rows(done: &[[u32; 2]], missing: &[u32]) -> Record {

@@ -13,13 +13,15 @@ use serde_json::Value;
 use crate::error::{CacheError, ManifestError, Result};
 use crate::missing::MissingMap;
 use crate::publish::publish;
-use crate::{ColumnPlan, Dtype, Key};
+use crate::{ColumnPlan, Dtype, Key, Part};
 
 /// The newest format. It is written where a column needs it (see [`ColumnPlan::format`]), and all up to it are read.
 pub const FORMAT: u32 = 2;
 
 /// The manifest's file name.
 pub(crate) const FILE: &str = "column.json";
+/// The name of the manifest of a part. Another name, so that nobody takes a part for a column.
+pub(crate) const PART_FILE: &str = "part.json";
 
 /// A finished column, as its manifest describes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct Manifest {
     pub format: u32,
     /// How often the column has been finished anew, for new or changed images.
     pub generation: u32,
+    /// Which part of the column this is; `None`: the whole. Only shards and missing rows of the part are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     /// Name, key, tensors, rows and how they lie in shards.
     pub column: ColumnPlan,
     /// Rows that share one chunk digest.
@@ -120,9 +125,39 @@ impl Manifest {
         self.shards.iter().map(|shard| shard.bytes).sum()
     }
 
+    /// The first shard that is listed: 0 but in a part.
+    pub(crate) fn first_shard(&self) -> usize {
+        self.column.part_shards(self.part).start
+    }
+
+    /// The shards that are listed, each with its number.
+    pub(crate) fn numbered_shards(&self) -> impl Iterator<Item = (usize, &ShardEntry)> {
+        (self.first_shard()..).zip(&self.shards)
+    }
+
+    /// The name of the file it is kept in.
+    pub(crate) fn file(&self) -> &'static str {
+        if self.part.is_some() { PART_FILE } else { FILE }
+    }
+
     /// Reads and checks the manifest in a column's folder.
     pub(crate) fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(FILE);
+        Self::read_file(folder, FILE)
+    }
+
+    /// Reads the manifest of the whole column, else of the part that is there.
+    pub(crate) fn read_whole_or_part(folder: &Path) -> Result<Option<Self>> {
+        for file in [FILE, PART_FILE] {
+            match Self::read_file(folder, file) {
+                Err(error) if error.is_not_found() => {}
+                manifest => return manifest.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_file(folder: &Path, file: &str) -> Result<Self> {
+        let path = folder.join(file);
         let text = std::fs::read(&path).map_err(CacheError::io("read", &path))?;
         let manifest = Self::parse(&path, &text)?;
         manifest.check(&path, folder)?;
@@ -158,15 +193,18 @@ impl Manifest {
             let (expected, found) = (self.column.format(), self.format);
             return Err(ManifestError::Format { path: owned(), expected, found });
         }
+        if path.file_name().is_some_and(|name| name != self.file()) {
+            return Err(ManifestError::PartsPlace { path: owned(), expected: self.file() });
+        }
         if folder.file_name().is_some_and(|name| name != self.folder().as_str()) {
             return Err(ManifestError::Folder { path: owned(), found: self.folder() });
         }
-        let expected = self.column.shards();
+        let expected = self.column.part_shards(self.part).len();
         if self.shards.len() != expected {
             return Err(ManifestError::ShardCount { path: owned(), expected, found: self.shards.len() });
         }
         check_file_name(path, &self.missing.file)?;
-        for (at, shard) in self.shards.iter().enumerate() {
+        for (at, shard) in self.numbered_shards() {
             check_file_name(path, &shard.file)?;
             self.check_shard(path, shard, self.column.shard_rows(at))?;
         }
@@ -185,9 +223,9 @@ impl Manifest {
         Ok(())
     }
 
-    /// Publishes the manifest: from then on the column exists.
+    /// Publishes the manifest: from then on the column, or the part of one, exists.
     pub(crate) fn publish(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(FILE);
+        let path = folder.join(self.file());
         publish(&path, |out| {
             serde_json::to_writer_pretty(&mut *out, self)
                 .map_err(|source| CacheError::io("write", &path)(source.into()))?;

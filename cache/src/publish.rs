@@ -117,9 +117,11 @@ fn write_zeros(mut file: &File, bytes: u64) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Bytes free for this user on the disk of `path`.
-pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// Bytes free for this user on the disk that `path` is on, or would be on: of its nearest folder that exists. `None` where
+/// the system does not say.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let absolute = std::path::absolute(path).ok()?;
+    let folder = absolute.ancestors().find(|folder| folder.is_dir())?;
     let disk = rustix::fs::statvfs(folder).ok()?;
     disk.f_bavail.checked_mul(disk.f_frsize)
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::dtype::SCALE;
 use crate::error::SpecError;
-use crate::{Dtype, Key, TensorSpec};
+use crate::{Dtype, Key, Part, TensorSpec};
 
 /// Bytes a shard aims at where the spec does not give its rows.
 const SHARD_BYTES: usize = 256 << 20;
@@ -30,6 +30,8 @@ pub struct ColumnSpec {
     pub provenance: Value,
     /// Which of the rows recorded as missing are handed out again.
     pub retry_missing: Retry,
+    /// Only these of the column's shards, in a cache that holds no others; see [`crate::Cache::merge`].
+    pub part: Option<Part>,
 }
 
 /// Which of the rows that a column misses are handed out again.
@@ -65,6 +67,7 @@ impl ColumnSpec {
             rows_per_shard: None,
             provenance: Value::Null,
             retry_missing: Retry::No,
+            part: None,
         }
     }
 
@@ -100,6 +103,22 @@ impl ColumnSpec {
     #[must_use]
     pub fn retrying_missing(mut self, retry: impl Into<Retry>) -> Self {
         self.retry_missing = retry.into();
+        self
+    }
+
+    /// Rows a shard, rounded up to whole batches, where a number is given.
+    #[must_use]
+    pub fn with_shard_rows(mut self, rows: Option<u32>) -> Self {
+        if let Some(rows) = rows {
+            self.rows_per_shard = Some(rows.max(1).next_multiple_of(self.batch_rows.max(1)));
+        }
+        self
+    }
+
+    /// Only one part of the column, or the whole.
+    #[must_use]
+    pub fn with_part(mut self, part: Option<Part>) -> Self {
+        self.part = part;
         self
     }
 
@@ -183,6 +202,16 @@ impl ColumnPlan {
     /// Number of shards.
     pub fn shards(&self) -> usize {
         self.rows.div_ceil(self.rows_per_shard) as usize
+    }
+
+    /// The shards of a part, or all.
+    pub fn part_shards(&self, part: Option<Part>) -> std::ops::Range<usize> {
+        part.map_or(0..self.shards(), |part| part.shards(self.shards()))
+    }
+
+    /// Rows of a part, or all.
+    pub fn part_rows(&self, part: Option<Part>) -> u32 {
+        self.part_shards(part).map(|shard| self.shard_rows(shard)).sum()
     }
 
     /// First row of a shard.

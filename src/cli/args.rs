@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+use icecap_cache::Part;
+
+use super::cache_args::{Cache, Drift};
 
 use super::sources::{PartArgs, RetryMissing, WebArgs};
 
@@ -29,8 +32,10 @@ pub(super) enum Command {
     Demo(Demo),
     Export(Export),
     Inspect(Inspect),
+    Plan(Plan),
     Encode(Encode),
     Cache(Cache),
+    Drift(Drift),
     Train(Train),
     Caption(Caption),
     Evaluate(Evaluate),
@@ -96,6 +101,30 @@ pub(super) struct RecipeArgs {
     pub sets: Vec<String>,
 }
 
+/// What an encode would do: rows, columns, bytes, what is there already, and the time, from a short probe
+#[derive(Debug, Args)]
+#[command(after_help = "Nothing is written. Fails where the disk is too small.\n\n\
+    Example:\n  icecap plan pipelines/flickr8k-attention.toml --data data --cache caches/flickr8k")]
+pub(super) struct Plan {
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// The cache's folder; it need not exist
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub cache: PathBuf,
+    /// cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Threads to use (default: all cores)
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Images to encode for the probe
+    #[arg(long, default_value_t = crate::stage::plan::PROBE_IMAGES, value_name = "N")]
+    pub probe: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Stage one: run the frozen encoder over a data set and keep the columns that the recipe names
 #[derive(Debug, Args)]
 #[command(after_help = "Resumes by itself: run the same command again after any interruption.\n\n\
@@ -122,53 +151,19 @@ pub(super) struct Encode {
     /// Fail when more than this share of the pictures is missing
     #[arg(long, default_value = "5%", value_name = "P", value_parser = percentage)]
     pub max_missing: f64,
+    /// Encode part I of N: whole shards of each column, into a cache of its own (join them with `icecap cache merge`)
+    #[arg(long, value_name = "I/N")]
+    pub part: Option<Part>,
+    /// Rows a shard of new columns (default: about 256 MiB a shard)
+    #[arg(long, value_name = "N")]
+    pub shard_rows: Option<u32>,
     #[command(flatten)]
-    pub part: PartArgs,
+    pub take: PartArgs,
     #[command(flatten)]
     pub web: WebArgs,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// Look after a cache
-#[derive(Debug, Args)]
-pub(super) struct Cache {
-    #[command(subcommand)]
-    pub command: CacheCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum CacheCommand {
-    /// List the columns of a cache, finished and unfinished
-    #[command(after_help = "Example:\n  icecap cache list caches/flickr8k")]
-    List {
-        /// The cache's folder
-        cache: PathBuf,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Read every byte of the columns and compare it with the digests that were written
-    #[command(after_help = "Example:\n  icecap cache verify caches/flickr8k grid7")]
-    Verify {
-        /// The cache's folder
-        cache: PathBuf,
-        /// Only these columns
-        columns: Vec<String>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Remove columns; the others are not touched
-    #[command(after_help = "Example:\n  icecap cache drop caches/flickr8k grid7")]
-    Drop {
-        /// The cache's folder
-        cache: PathBuf,
-        /// The columns
-        #[arg(required = true)]
-        columns: Vec<String>,
-    },
 }
 
 /// Stage two: train a decoder on cached columns
@@ -272,7 +267,7 @@ pub(super) struct Evaluate {
     pub json: bool,
 }
 
-fn percentage(text: &str) -> Result<f64, String> {
+pub(super) fn percentage(text: &str) -> Result<f64, String> {
     let share = match text.strip_suffix('%') {
         Some(number) => number.trim().parse::<f64>().map(|percent| percent / 100.0),
         None => text.parse::<f64>(),

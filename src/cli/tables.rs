@@ -38,7 +38,12 @@ pub(super) fn tensors(tensors: &[TensorInfo]) -> Table {
 
 pub(super) fn encoded_line(report: &EncodeReport) -> String {
     if report.encoded == 0 {
-        return format!("all {} rows were encoded before", report.rows);
+        let rows = report.columns.iter().map(|column| column.rows).max().unwrap_or(0);
+        return if rows == 0 {
+            "nothing is to encode".to_owned()
+        } else {
+            format!("all {rows} rows were encoded before")
+        };
     }
     format!(
         "{} images in {}: {:.0} images/s, bound by {}",
@@ -56,7 +61,7 @@ pub(super) fn encoded(report: &EncodeReport) -> Table {
             column.name.clone(),
             shape(&column.shape),
             column.dtype.clone(),
-            report.rows.to_string(),
+            column.rows.to_string(),
             reasons(column.missing.iter().map(|(reason, count)| (reason.as_str(), *count))),
             bytes(column.bytes),
         ]);
@@ -64,7 +69,7 @@ pub(super) fn encoded(report: &EncodeReport) -> Table {
     table
 }
 
-fn reasons<'a>(counts: impl Iterator<Item = (&'a str, u32)>) -> String {
+pub(super) fn reasons<'a>(counts: impl Iterator<Item = (&'a str, u32)>) -> String {
     let parts: Vec<String> = counts.map(|(reason, count)| format!("{count} {reason}")).collect();
     if parts.is_empty() { "0".to_owned() } else { parts.join(", ") }
 }
@@ -89,8 +94,15 @@ pub(super) fn columns(cache: &Cache) -> Result<Vec<ListedColumn>> {
                 let by_reason = manifest.missing.by_reason.iter().map(|(reason, count)| (reason.as_str(), *count));
                 (Some(&manifest.column), true, "finished".to_owned(), reasons(by_reason))
             }
+            ColumnState::Part(manifest) => {
+                let by_reason = manifest.missing.by_reason.iter().map(|(reason, count)| (reason.as_str(), *count));
+                let rows = manifest.column.part_rows(manifest.part);
+                let part = manifest.part.map_or_else(String::new, |part| part.to_string());
+                (Some(&manifest.column), false, format!("{part}: {rows} rows"), reasons(by_reason))
+            }
             ColumnState::Unfinished(unfinished) => {
-                let state = format!("{} of {} rows", unfinished.rows_done, unfinished.column.rows);
+                let part = unfinished.part.map_or_else(String::new, |part| format!("{part}: "));
+                let state = format!("{part}{} of {} rows", unfinished.rows_done, unfinished.rows);
                 (Some(&unfinished.column), false, state, String::new())
             }
             ColumnState::Extending(manifest, unfinished) => {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use icecap_cache::{Cache, ColumnSpec, Manifest, Overwrite, Retry, RowsDiff};
+use icecap_cache::{Cache, ColumnSpec, Manifest, Overwrite, Part, Retry, RowsDiff};
 use serde::Serialize;
 use serde_json::json;
 
@@ -18,11 +18,12 @@ use super::{
     prepare::Preparer,
     read::{Reader, Web},
     register::{refuse_smaller_part, register},
+    space,
     web::{Streaming, check_keep},
     work::Work,
 };
 use crate::{
-    dataset::{self, Dataset, Item, Part},
+    dataset::{self, Dataset, Item},
     encoder::{self, Device, Devices},
     fetch::FetchOptions,
     progress::Progress,
@@ -46,7 +47,7 @@ pub struct EncodeOptions {
     /// Drop columns of the same name and another key.
     pub overwrite: bool,
     /// What is taken of the data set.
-    pub part: Part,
+    pub take: dataset::Part,
     /// Which missing rows are tried again.
     pub retry_missing: Retry,
     /// How pictures are fetched, where the data set is on the web.
@@ -55,6 +56,10 @@ pub struct EncodeOptions {
     pub keep_images: Option<PathBuf>,
     /// The share of missing rows that is still a success.
     pub max_missing: f64,
+    /// Only this part of each column.
+    pub part: Option<Part>,
+    /// Rows a shard, where the column isn't there yet; rounded up to whole batches.
+    pub shard_rows: Option<u32>,
     /// ONNX Runtime's library.
     pub onnxruntime: Option<PathBuf>,
     /// Python, for exports.
@@ -74,6 +79,8 @@ pub struct EncodeReport {
     pub images_per_second: f64,
     /// `decode`, `encoder`, `disk` or `network`.
     pub bottleneck: &'static str,
+    /// Seconds of all workers together: decoding, encoding, waiting for files.
+    pub busy_seconds: [f64; 3],
     /// The columns.
     pub columns: Vec<ColumnReport>,
 }
@@ -87,6 +94,8 @@ pub struct ColumnReport {
     pub shape: Vec<usize>,
     /// The element type.
     pub dtype: String,
+    /// Its rows, or those of the part that was asked for.
+    pub rows: u32,
     /// Bytes of all shards.
     pub bytes: u64,
     /// Rows that are missing, by reason.
@@ -99,6 +108,7 @@ impl ColumnReport {
             name: manifest.name().to_owned(),
             shape: manifest.row_shape().to_vec(),
             dtype: manifest.dtype().to_string(),
+            rows: manifest.column.part_rows(manifest.part),
             bytes: manifest.bytes(),
             missing: manifest.missing.by_reason.clone(),
         }
@@ -112,10 +122,20 @@ impl ColumnReport {
 pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress) -> Result<EncodeReport> {
     let mut dataset = dataset::load(&recipe.dataset, &options.data)?;
     check_keep(&dataset, options.keep_images.as_deref())?;
-    options.part.take(&mut dataset);
+    options.take.take(&mut dataset);
     for note in &dataset.notes {
         progress.line(&format!("note: {note}"));
     }
+    encode_dataset(recipe, &dataset, options, progress)
+}
+
+/// The same of a data set that is loaded already, which may be a part of the recipe's.
+pub(super) fn encode_dataset(
+    recipe: &Recipe,
+    dataset: &Dataset,
+    options: &EncodeOptions,
+    progress: &dyn Progress,
+) -> Result<EncodeReport> {
     encoder::init_runtime(options.onnxruntime.as_deref())?;
     let (devices, missing) = encoder::resolve_all(&options.devices);
     missing.iter().for_each(|line| progress.line(line));
@@ -124,8 +144,8 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
 
     let description = json!({ "name": dataset.name, "recipe": recipe.dataset });
     let mut cache = Cache::create_or_open(&options.cache, &description)?;
-    refuse_smaller_part(&cache, &dataset, options.part)?;
-    let changes = register(&mut cache, &dataset, progress)?;
+    refuse_smaller_part(&cache, dataset, options.take)?;
+    let changes = register(&mut cache, dataset, progress)?;
     tell_changes(&changes, cache.rows().len(), progress);
 
     let overwrite = if options.overwrite { Overwrite::Yes } else { Overwrite::No };
@@ -137,17 +157,21 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
             let spec = ColumnSpec::new(&column.name, model.key(at), column.dtype, column.row_shape.clone())
                 .with_batch_rows(model.resolved.plan.batch as u32)
                 .with_provenance(provenance(recipe, &model, &devices))
+                .with_part(options.part)
+                .with_shard_rows(options.shard_rows)
                 .retrying_missing(options.retry_missing);
             cache.writer(&spec, overwrite)
         })
         .collect::<Result<Vec<_>, _>>()?;
+    space::warn(&writers, &options.cache, progress);
+    space::tell_idle(&writers, progress);
     let work = Work::new(writers, &model);
     let meter = Meter::new(dataset.is_remote());
     let rows = work.jobs.iter().flat_map(|job| &job.rows).copied();
-    let streaming = Streaming::start(&dataset, &cache, rows, &options.fetch, options.keep_images.as_deref(), progress)?;
+    let streaming = Streaming::start(dataset, &cache, rows, &options.fetch, options.keep_images.as_deref(), progress)?;
     let start = Instant::now();
     if !work.jobs.is_empty() {
-        run(&work, &model, &cache, &dataset, streaming.as_ref(), &devices, options, &meter, progress)?;
+        run(&work, &model, &cache, dataset, streaming.as_ref(), &devices, options, &meter, progress)?;
     }
     let seconds = start.elapsed().as_secs_f64();
     let manifests = work.finish(options.max_missing)?;
@@ -161,6 +185,7 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
         seconds,
         images_per_second: meter.images() as f64 / seconds.max(1e-9),
         bottleneck: meter.bottleneck(),
+        busy_seconds: meter.seconds(),
         columns,
     })
 }

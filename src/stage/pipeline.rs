@@ -89,6 +89,11 @@ impl Meter {
         parts.map(|part| 100.0 * part / sum)
     }
 
+    /// Seconds of all workers together: decoding, encoding, waiting for files.
+    pub fn seconds(&self) -> [f64; 3] {
+        [&self.decoding, &self.encoding, &self.waiting].map(|part| part.load(Ordering::Relaxed) as f64 / 1e9)
+    }
+
     /// What takes most of the workers' time.
     pub fn bottleneck(&self) -> &'static str {
         let [decoding, encoding, waiting] = self.shares();

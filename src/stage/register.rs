@@ -37,7 +37,7 @@ pub(super) fn register(cache: &mut Cache, dataset: &Dataset, progress: &dyn Prog
     Ok(cache.sync_rows(records)?)
 }
 
-fn record(item: &Item) -> RowRecord {
+pub(super) fn record(item: &Item) -> RowRecord {
     let (bytes, modified_ns) = match &item.source {
         Source::File { path, .. } => {
             let metadata = fs::metadata(path).ok();

@@ -92,8 +92,8 @@ impl Work {
     }
 }
 
-fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissing> {
-    let rows = writer.plan().rows;
+pub(super) fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissing> {
+    let rows = writer.progress().rows;
     let by_reason = writer.missing_by_reason();
     let missing: u32 = by_reason.values().sum();
     if f64::from(missing) <= allowed * f64::from(rows) {

@@ -6,5 +6,6 @@ mod journey;
 mod layers;
 mod sources;
 mod support;
+mod tools;
 mod variants;
 mod web;

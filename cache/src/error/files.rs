@@ -51,6 +51,14 @@ pub enum ManifestError {
         /// The folder it belongs in.
         found: String,
     },
+    /// The manifest of a part where that of a column belongs, or the reverse.
+    #[error("the manifest `{}` belongs in `{expected}`: a part is not a column\nhint: it was renamed by hand; `icecap cache merge` makes a column of parts", path.display())]
+    PartsPlace {
+        /// The file.
+        path: PathBuf,
+        /// The name it should have.
+        expected: &'static str,
+    },
     /// Not as many shards as the rows need.
     #[error("the manifest `{}` lists {found} shards where its rows need {expected}", path.display())]
     ShardCount {

@@ -6,13 +6,15 @@
 
 mod files;
 mod index;
+mod merge;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::KeyDifference;
+use crate::{KeyDifference, Part};
 pub use files::{JournalError, ManifestError, ShardError};
 pub use index::{RowsError, SpecError};
+pub use merge::MergeError;
 
 /// What this crate's functions return.
 pub type Result<T, E = CacheError> = std::result::Result<T, E>;
@@ -87,6 +89,9 @@ pub enum CacheError {
     /// A journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Parts do not make a column.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
     /// There is no such column.
     #[error("there is no column `{column}` in `{}`\nhint: {}", cache.display(), known_columns(known))]
     NoSuchColumn {
@@ -116,6 +121,28 @@ pub enum CacheError {
         rows_done: u32,
         /// Rows it will have.
         rows: u32,
+    },
+    /// The cache holds one part of the column.
+    #[error(
+        "column `{column}` is {part} here, not the whole\nhint: `icecap cache merge OUT CACHE...` joins the caches of all parts; encoding without --part does the rest in this one"
+    )]
+    OnlyAPart {
+        /// The column.
+        column: String,
+        /// What is there.
+        part: Part,
+    },
+    /// A part is asked for where something else is.
+    #[error("column `{column}` in `{}` is {}, and {wanted} is asked for\nhint: give each part a cache of its own; `icecap cache merge` joins them", path.display(), found_part(*found))]
+    OtherPart {
+        /// The column.
+        column: String,
+        /// The folder of the column that exists.
+        path: PathBuf,
+        /// The part asked for.
+        wanted: Part,
+        /// What is there; `None`: the whole.
+        found: Option<Part>,
     },
     /// A column of this name has another key.
     #[error("column `{column}` exists with another key, in `{}`:\n{}\nhint: give the new column another name, or replace the old one with --overwrite", path.display(), key_lines(differences))]
@@ -250,7 +277,11 @@ fn known_columns(known: &[String]) -> String {
     if known.is_empty() { "the cache has no column yet".to_owned() } else { format!("it has `{}`", known.join("`, `")) }
 }
 
-fn key_lines(differences: &[KeyDifference]) -> String {
+fn found_part(found: Option<Part>) -> String {
+    found.map_or_else(|| "whole, or on its way to be".to_owned(), |part| part.to_string())
+}
+
+pub(crate) fn key_lines(differences: &[KeyDifference]) -> String {
     let lines: Vec<String> = differences.iter().map(|difference| format!("  {difference}")).collect();
     lines.join("\n")
 }

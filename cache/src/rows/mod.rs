@@ -13,6 +13,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CacheError, Result};
@@ -150,6 +151,15 @@ impl Rows {
     /// Brings the file up to date; this index stays as it was.
     pub(crate) fn sync(&self, records: impl IntoIterator<Item = RowRecord>) -> Result<RowsDiff> {
         sync::sync(self, records)
+    }
+
+    /// The first row in which another index differs, and in what. When an image file was last modified does not count (a copy
+    /// of it has another time), and what one of the two does not know (size, content hash) is no difference.
+    pub(crate) fn difference(&self, other: &Self) -> Option<(u32, &'static str)> {
+        let rows = self.len().min(other.len());
+        let differs = |row: u32| self.line(row).difference(&other.line(row)).map(|what| (row, what));
+        let first = (0..rows).into_par_iter().find_map_first(differs);
+        first.or_else(|| (self.len() != other.len()).then_some((rows, "number of rows")))
     }
 
     /// The file.

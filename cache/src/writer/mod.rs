@@ -5,7 +5,7 @@
 //! [`ColumnWriter::finish`] publishes: a writer that is dropped leaves a column to be resumed.
 
 mod committer;
-mod finish;
+pub(crate) mod finish;
 mod plan;
 mod resume;
 mod slot;
@@ -19,11 +19,13 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{CacheError, Result};
+use crate::layout::shard_bytes;
 use crate::missing::{Missing, MissingMap};
 use crate::publish::ContentHash;
-use crate::{ColumnPlan, ColumnSpec, Manifest, Reason, Rows};
+use crate::{ColumnPlan, ColumnSpec, Manifest, Part, Reason, Rows};
 use committer::{Committed, Committer};
 use finish::Existing;
+pub(crate) use plan::tensors;
 pub use slot::Slot;
 use work::Shared;
 
@@ -58,7 +60,7 @@ pub enum RowOutcome {
 /// How far a writer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriterProgress {
-    /// Rows of the column.
+    /// Rows of the column, or of the part of it that is written.
     pub rows: u32,
     /// Rows that were to do when the writer was opened.
     pub todo: u32,
@@ -197,10 +199,21 @@ impl ColumnWriter {
         }
     }
 
+    /// The part that is written, or the whole.
+    pub fn part(&self) -> Option<Part> {
+        self.existing.part
+    }
+
+    /// Bytes that the shards to do will ask of the disk, beside the drafts that are there.
+    pub fn bytes_to_allocate(&self) -> u64 {
+        let shards = self.shared.work.iter().filter(|(_, work)| work.from_draft.is_empty());
+        shards.map(|(shard, _)| shard_bytes(&self.shared.plan, *shard)).sum()
+    }
+
     /// How far the writer is.
     pub fn progress(&self) -> WriterProgress {
         WriterProgress {
-            rows: self.shared.plan.rows,
+            rows: self.shared.plan.part_rows(self.existing.part),
             todo: self.todo_rows,
             committed: self.committed.load(Ordering::Relaxed),
             missing: self.missing.load(Ordering::Relaxed),

@@ -7,7 +7,7 @@ use crate::columns::{self, live_journal};
 use crate::error::{CacheError, Result};
 use crate::journal::Replay;
 use crate::missing::{self, MissingMap};
-use crate::{ColumnPlan, ColumnSpec, Manifest};
+use crate::{ColumnPlan, ColumnSpec, Manifest, Part};
 
 /// A column's folder, locked, and what is in it.
 pub(super) struct Found {
@@ -29,7 +29,7 @@ pub(super) fn find(request: &WriterRequest<'_>) -> Result<Found> {
     refuse_other_keys(columns, &folder, spec)?;
     std::fs::create_dir_all(&folder).map_err(CacheError::io("create", &folder))?;
     let lock = columns::lock(&folder)?;
-    let manifest = Manifest::read_if_any(&folder)?;
+    let manifest = Manifest::read_whole_or_part(&folder)?;
     let listed = match &manifest {
         None => Vec::new(),
         Some(manifest) => missing::read(&folder.join(&manifest.missing.file), manifest.rows())?,
@@ -42,6 +42,8 @@ pub(super) fn find(request: &WriterRequest<'_>) -> Result<Found> {
     let plan = spec.plan(rows.len(), before.map(|plan| plan.rows_per_shard))?;
     if let Some(before) = before {
         refuse_other_layout(&folder, &plan, before)?;
+        let part = replay.as_ref().map(|replay| replay.plan.part).or(manifest.as_ref().map(|manifest| manifest.part));
+        refuse_other_part(&folder, &plan, before, spec.part, part.flatten())?;
     }
     Ok(Found { folder, lock, plan, manifest, replay, listed, missing })
 }
@@ -80,7 +82,27 @@ fn refuse_other_layout(folder: &Path, plan: &ColumnPlan, before: &ColumnPlan) ->
     }
 }
 
-fn tensors(plan: &ColumnPlan) -> String {
+/// Refuses to write a part where another, the whole, or a part of fewer rows is. The whole may always go on where a part is.
+fn refuse_other_part(
+    folder: &Path,
+    plan: &ColumnPlan,
+    before: &ColumnPlan,
+    wanted: Option<Part>,
+    found: Option<Part>,
+) -> Result<()> {
+    let (column, path) = (plan.name.clone(), folder.to_owned());
+    let Some(part) = wanted else { return Ok(()) };
+    if found != wanted {
+        return Err(CacheError::OtherPart { column, path, wanted: part, found });
+    }
+    if before.rows != plan.rows {
+        let (expected, found) = (plan.rows.to_string(), before.rows.to_string());
+        return Err(CacheError::LayoutDiffers { column, path, field: "number of rows", expected, found });
+    }
+    Ok(())
+}
+
+pub(crate) fn tensors(plan: &ColumnPlan) -> String {
     let all = plan.tensors.iter().map(|tensor| format!("{} {} {:?}", tensor.name, tensor.dtype, tensor.row_shape));
     all.collect::<Vec<_>>().join(", ")
 }

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::journal::{self, Journal, PlanRecord, Record, ShardRecord};
 use crate::key::sorted;
 use crate::missing::MissingMap;
-use crate::{Retry, seal};
+use crate::{ColumnSpec, Retry, seal};
 
 /// All that a writer starts with.
 pub(super) struct Resumed {
@@ -46,25 +46,28 @@ pub(super) fn resume(request: &WriterRequest<'_>) -> Result<Resumed> {
     manifest_shards(&found, &mut bases)?;
     let mut shards = Surveyor::new(&found, request.rows, retry);
     let (mut kept, mut work) = (BTreeMap::new(), BTreeMap::new());
-    for shard in 0..found.plan.shards() {
+    let part = request.spec.part;
+    for shard in found.plan.part_shards(part) {
         match shards.survey(shard, bases.remove(&shard))? {
             Survey::Kept(entry) => drop(kept.insert(shard, entry)),
             Survey::Work(left) => drop(work.insert(shard, left)),
         }
     }
     let todo = shards.batches();
-    let unchanged = found.manifest.as_ref().is_some_and(|manifest| manifest.rows() == found.plan.rows);
+    let unchanged =
+        found.manifest.as_ref().is_some_and(|manifest| manifest.rows() == found.plan.rows && manifest.part == part);
     let idle = unchanged && work.is_empty() && sealed.is_empty();
     let journal = if idle {
         None
     } else {
-        let records = records(&found, &work, sealed, generation, retry_missing);
+        let records = records(&found, &work, sealed, generation, request.spec);
         Some(Journal::publish(&found.folder.join(journal::FILE), &records)?)
     };
     let existing = Existing {
         manifest: found.manifest,
         kept,
         generation,
+        part,
         rows_per_chunk,
         provenance: sorted(request.spec.provenance.clone()),
         idle,
@@ -86,7 +89,7 @@ fn records(
     work: &BTreeMap<usize, Work>,
     sealed: Vec<ShardRecord>,
     generation: u32,
-    retry_missing: bool,
+    spec: &ColumnSpec,
 ) -> Vec<Record> {
     let plan = &found.plan;
     let rows = work.iter().flat_map(|(shard, work)| {
@@ -98,7 +101,8 @@ fn records(
     let todo = work.values().map(|work| work.left).sum::<u32>() + drafted;
     let missing =
         done.iter().flat_map(|range| found.missing.range(range[0]..range[1])).map(|(_, m)| m.clone()).collect();
-    let plan = PlanRecord { format: plan.format(), generation, column: plan.clone(), todo, retry_missing };
+    let (part, retry_missing) = (spec.part, spec.retry_missing != Retry::No);
+    let plan = PlanRecord { format: plan.format(), generation, part, column: plan.clone(), todo, retry_missing };
     let mut records = vec![Record::Plan(plan)];
     records.extend(sealed.into_iter().map(Record::Shard));
     if !done.is_empty() {

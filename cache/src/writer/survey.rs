@@ -60,7 +60,7 @@ pub(super) fn manifest_shards(found: &Found, bases: &mut BTreeMap<usize, Base>) 
     let Some(manifest) = &found.manifest else {
         return Ok(());
     };
-    for (at, entry) in manifest.shards.iter().enumerate() {
+    for (at, entry) in manifest.numbered_shards() {
         if let Entry::Vacant(place) = bases.entry(at) {
             let path = found.folder.join(&entry.file);
             let shard = Shard::open_sized(path, &manifest.column, at, entry.rows, entry.bytes)?;

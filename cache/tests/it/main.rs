@@ -5,6 +5,7 @@ mod crash;
 mod disk_full;
 mod golden;
 mod model;
+mod parts;
 mod python;
 mod reader;
 mod verify;

@@ -347,7 +347,9 @@ fn listing_tells_how_far_a_column_is() {
     writer.todo_batches().iter().take(5).for_each(|batch| compute(&writer, &images, batch));
     writer.flush().unwrap();
     let listed = cache.columns().unwrap();
-    let ColumnState::Unfinished(Unfinished { rows_done: 15, column }) = &listed[0].state else { panic!("{listed:?}") };
+    let ColumnState::Unfinished(Unfinished { rows_done: 15, column, .. }) = &listed[0].state else {
+        panic!("{listed:?}")
+    };
     assert_eq!((column.rows, listed[0].name.as_str()), (41, "avgpool"));
     let so_far = cache.column_so_far("avgpool").unwrap();
     assert!((0..41).all(|row| so_far.is_known(row) == (row < 12)));

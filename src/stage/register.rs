@@ -18,39 +18,57 @@ use crate::{
 pub(super) fn register(cache: &mut Cache, dataset: &Dataset, progress: &dyn Progress) -> Result<RowsDiff> {
     progress.start("rows", Some(dataset.items.len() as u64));
     let rows = cache.rows();
-    let records: Vec<RowRecord> = dataset
+    let states: Vec<State> = dataset
         .items
         .par_iter()
         .map(|item| {
-            let mut record = record(item);
-            if rows.needs_content(&record) {
-                record.content = item.source.read().ok().map(|bytes| hex(&content_hash(&bytes)));
-            }
+            let state = State::of(item);
+            let content = rows
+                .needs_content(&record(item, &state))
+                .then(|| item.source.read().ok().map(|bytes| hex(&content_hash(&bytes))))
+                .flatten();
             progress.advance(1);
-            record
+            State { content, ..state }
         })
         .collect();
     progress.finish();
-    Ok(cache.sync_rows(records)?)
+    // A record at a time: those of 3.3 million images would be gigabytes.
+    Ok(cache.sync_rows(dataset.items.iter().zip(&states).map(|(item, state)| record(item, state)))?)
 }
 
-fn record(item: &Item) -> RowRecord {
-    let (bytes, modified_ns) = match &item.source {
-        Source::File { path, .. } => {
-            let metadata = fs::metadata(path).ok();
-            (metadata.as_ref().map(fs::Metadata::len), metadata.as_ref().and_then(modified_ns))
+/// What tells whether an image's file is the one that the cache knows.
+#[derive(Default)]
+struct State {
+    bytes: Option<u64>,
+    modified_ns: Option<u64>,
+    content: Option<String>,
+}
+
+impl State {
+    fn of(item: &Item) -> Self {
+        match &item.source {
+            Source::File { path, .. } => {
+                let metadata = fs::metadata(path).ok();
+                let modified_ns = metadata.as_ref().and_then(modified_ns);
+                Self { bytes: metadata.map(|metadata| metadata.len()), modified_ns, content: None }
+            }
+            Source::Member(member) => {
+                Self { bytes: Some(member.bytes()), modified_ns: Some(member.modified_ns()), content: None }
+            }
+            Source::Url(_) | Source::Drawn(_) => Self::default(),
         }
-        Source::Member(member) => (Some(member.bytes()), Some(member.modified_ns())),
-        Source::Url(_) | Source::Drawn(_) => (None, None),
-    };
+    }
+}
+
+fn record(item: &Item, state: &State) -> RowRecord {
     RowRecord {
         id: item.id.clone(),
         source: item.source.describe(),
         split: item.split.clone(),
         captions: item.captions.clone(),
-        content: None,
-        bytes,
-        modified_ns,
+        content: state.content.clone(),
+        bytes: state.bytes,
+        modified_ns: state.modified_ns,
     }
 }
 

@@ -122,13 +122,13 @@ pub(super) struct Encode {
     /// Fail when more than this share of the pictures is missing
     #[arg(long, default_value = "5%", value_name = "P", value_parser = percentage)]
     pub max_missing: f64,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub part: PartArgs,
     #[command(flatten)]
     pub web: WebArgs,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Look after a cache

@@ -157,13 +157,13 @@ pub(super) struct Encode {
     /// Rows a shard of new columns (default: about 256 MiB a shard)
     #[arg(long, value_name = "N")]
     pub shard_rows: Option<u32>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub take: PartArgs,
     #[command(flatten)]
     pub web: WebArgs,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Stage two: train a decoder on cached columns

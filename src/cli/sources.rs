@@ -58,7 +58,7 @@ pub(super) struct WebArgs {
     #[arg(long, value_name = "N", default_value = "32", value_parser = images)]
     pub per_host: usize,
     /// Seconds that one try of a picture may take
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub timeout: Duration,
     /// Fetch from this machine and from private networks, too; without it a list cannot make icecap reach inside them
     #[arg(long)]

@@ -88,7 +88,7 @@ struct Building<'a> {
 impl<'a> Building<'a> {
     fn add(&mut self, at: usize, list: &'a List, notes: &mut Vec<String>) -> Result<(), DatasetError> {
         let (mut bad, mut first_bad) = (Vec::new(), None);
-        let (mut repeated, mut elsewhere, before) = (0, Vec::new(), self.items.len());
+        let (mut good, mut repeated, mut elsewhere) = (0u64, 0u64, Vec::new());
         let bytes = list.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&list.bytes);
         for (number, line) in (1u64..).zip(bytes.split(|&byte| byte == b'\n')) {
             if line.trim_ascii().is_empty() {
@@ -96,11 +96,14 @@ impl<'a> Building<'a> {
             }
             match cells(line) {
                 Ok((_, url)) if number == 1 && is_heading(url) => {}
-                Ok((caption, url)) => match self.line(at, list.split, caption, url) {
-                    Placed::New => {}
-                    Placed::Repeated => repeated += 1,
-                    Placed::InOtherSplit => elsewhere.push(url),
-                },
+                Ok((caption, url)) => {
+                    good += 1;
+                    match self.line(at, list.split, caption, url) {
+                        Placed::New => {}
+                        Placed::Repeated => repeated += 1,
+                        Placed::InOtherSplit => elsewhere.push(url),
+                    }
+                }
                 Err(problem) => {
                     first_bad.get_or_insert_with(|| malformed(&list.path, number, problem, &shown(line)));
                     bad.push(format!("line {number}: {problem}"));
@@ -109,7 +112,7 @@ impl<'a> Building<'a> {
         }
         match first_bad {
             // Not one line is a caption and a URL: the file is another one than was meant.
-            Some(error) if self.items.len() == before => return Err(error),
+            Some(error) if good == 0 => return Err(error),
             _ => {}
         }
         if repeated > 0 {

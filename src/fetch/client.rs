@@ -108,7 +108,9 @@ impl Client {
             address::check_literal(&url, self.allow_private)?;
             let _host = self.hosts.enter(url.host_str().unwrap_or_default()).await;
             let _connection = self.connections.acquire().await;
-            let answer = tokio::time::timeout(self.timeout, self.exchange(&url, place)).await;
+            // On the heap: thousands of URLs wait for a connection, and need no room for one yet.
+            let exchange = Box::pin(self.exchange(&url, place));
+            let answer = tokio::time::timeout(self.timeout, exchange).await;
             match answer.unwrap_or_else(|_| Err(FetchError::Timeout.into()))? {
                 Answer::File(bytes) => return Ok(bytes),
                 Answer::Elsewhere(next) => url = next,

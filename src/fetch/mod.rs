@@ -51,7 +51,7 @@ impl Default for FetchOptions {
         Self {
             connections: 1024,
             per_host: 32,
-            timeout: Duration::from_secs(30),
+            timeout: Duration::from_secs(10),
             retries: 2,
             allow_private: false,
             max_bytes: 64 << 20,
@@ -105,7 +105,8 @@ pub struct Traffic {
 /// Fetches URLs.
 #[derive(Debug)]
 pub struct Fetcher {
-    runtime: Runtime,
+    /// Always there, until it is dropped.
+    runtime: Option<Runtime>,
     shared: Arc<Shared>,
     /// Where fewer connections are to be had than were asked for.
     note: Option<String>,
@@ -139,11 +140,12 @@ impl Fetcher {
             .map_err(SetupError::Threads)?;
         let shared = Arc::new(Shared {
             client: Client::new(options, connections)?,
-            room: Room::new(connections.saturating_mul(4).max(4096), options.held_bytes),
+            // A batch waits for its slowest picture, so many more are begun than there are connections.
+            room: Room::new(connections.saturating_mul(16).max(1 << 14), options.held_bytes),
             retries: options.retries,
             received: AtomicU64::new(0),
         });
-        Ok(Self { runtime, shared, note })
+        Ok(Self { runtime: Some(runtime), shared, note })
     }
 
     /// What the user should know of the connections.
@@ -167,7 +169,8 @@ impl Fetcher {
         out: &Sender<Fetched<T>>,
         stop: &AtomicBool,
     ) {
-        self.runtime.block_on(async {
+        let Some(runtime) = &self.runtime else { return };
+        runtime.block_on(async {
             let mut tasks = JoinSet::new();
             for (serial, group) in (0u64..).zip(groups) {
                 let open = Open::new(&self.shared, serial, group.ticket, group.urls.len(), out);
@@ -193,6 +196,15 @@ impl Fetcher {
                 }
             }
         });
+    }
+}
+
+impl Drop for Fetcher {
+    fn drop(&mut self) {
+        // Nobody waits for a resolver that hangs.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

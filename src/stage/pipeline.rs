@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use icecap_cache::{Reason, RowOutcome};
 
 use super::{
     prepare::{Prepared, Preparer},

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{
     probe::{ProbeOptions, Probed, probe},
-    register::record,
+    register::is_touched,
     space::too_small,
 };
 use crate::{
@@ -187,7 +187,7 @@ impl RowCounts {
         };
         let rows = cache.rows();
         let new = dataset.items.par_iter().filter(|item| rows.find(&item.id).is_none()).count();
-        let touched = dataset.items.par_iter().filter(|item| rows.needs_content(&record(item))).count();
+        let touched = dataset.items.par_iter().filter(|item| is_touched(rows, item)).count();
         Self { known: rows.len() as usize, new, touched }
     }
 

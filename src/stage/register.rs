@@ -18,51 +18,79 @@ use crate::{
 pub(super) fn register(cache: &mut Cache, dataset: &Dataset, progress: &dyn Progress) -> Result<RowsDiff> {
     progress.start("rows", Some(dataset.items.len() as u64));
     let rows = cache.rows();
-    let records: Vec<RowRecord> = dataset
+    let states: Vec<State> = dataset
         .items
         .par_iter()
         .map(|item| {
-            let mut record = record(item);
-            if rows.needs_content(&record) {
+            let mut state = State::of(item);
+            if needs_reading(rows, item, &state) {
                 match item.source.read() {
-                    Ok(bytes) => record.content = Some(hex(&content_hash(&bytes))),
-                    Err(_) => keep_known(&mut record, rows),
+                    Ok(bytes) => state.content = Some(hex(&content_hash(&bytes))),
+                    Err(_) => state.keep_known(item, rows),
                 }
             }
             progress.advance(1);
-            record
+            state
         })
         .collect();
     progress.finish();
-    Ok(cache.sync_rows(records)?)
+    // A record at a time: those of 3.3 million images would be gigabytes.
+    Ok(cache.sync_rows(dataset.items.iter().zip(&states).map(|(item, state)| record(item, state)))?)
 }
 
-pub(super) fn record(item: &Item) -> RowRecord {
-    let (bytes, modified_ns) = match &item.source {
-        Source::File { path, .. } => {
-            let metadata = fs::metadata(path).ok();
-            (metadata.as_ref().map(fs::Metadata::len), metadata.as_ref().and_then(modified_ns))
+/// What tells whether an image's file is the one that the cache knows.
+#[derive(Default)]
+struct State {
+    bytes: Option<u64>,
+    modified_ns: Option<u64>,
+    content: Option<String>,
+    /// Where the cache knows it, when it can't be read now.
+    source: Option<String>,
+}
+
+impl State {
+    /// A picture that was encoded once and can't be read now: its row stays what it was, embeddings included.
+    fn keep_known(&mut self, item: &Item, rows: &Rows) {
+        let Some(row) = rows.find(&item.id) else { return };
+        let RowRecord { content, bytes, modified_ns, source, .. } = rows.get(row);
+        *self = Self { bytes, modified_ns, content, source: Some(source) };
+    }
+
+    fn of(item: &Item) -> Self {
+        match &item.source {
+            Source::File { path, .. } => {
+                let metadata = fs::metadata(path).ok();
+                let modified_ns = metadata.as_ref().and_then(modified_ns);
+                Self { bytes: metadata.map(|metadata| metadata.len()), modified_ns, ..Self::default() }
+            }
+            Source::Member(member) => {
+                Self { bytes: Some(member.bytes()), modified_ns: Some(member.modified_ns()), ..Self::default() }
+            }
+            Source::Url(_) | Source::Drawn(_) => Self::default(),
         }
-        Source::Member(member) => (Some(member.bytes()), Some(member.modified_ns())),
-        Source::Url(_) | Source::Drawn(_) => (None, None),
-    };
-    RowRecord {
-        id: item.id.clone(),
-        source: item.source.describe(),
-        split: item.split.clone(),
-        captions: item.captions.clone(),
-        content: None,
-        bytes,
-        modified_ns,
     }
 }
 
-/// A picture that was encoded once and can't be read now: its row stays what it was, embeddings included.
-fn keep_known(record: &mut RowRecord, rows: &Rows) {
-    let Some(row) = rows.find(&record.id) else { return };
-    let known = rows.get(row);
-    (record.content, record.bytes, record.modified_ns) = (known.content, known.bytes, known.modified_ns);
-    record.source = known.source;
+/// Whether the file may be another than the one that the cache knows, so that only its bytes can tell.
+fn needs_reading(rows: &Rows, item: &Item, state: &State) -> bool {
+    rows.needs_content(&record(item, state))
+}
+
+/// Whether the picture was touched since the cache saw it.
+pub(super) fn is_touched(rows: &Rows, item: &Item) -> bool {
+    needs_reading(rows, item, &State::of(item))
+}
+
+fn record(item: &Item, state: &State) -> RowRecord {
+    RowRecord {
+        id: item.id.clone(),
+        source: state.source.clone().unwrap_or_else(|| item.source.describe()),
+        split: item.split.clone(),
+        captions: item.captions.clone(),
+        content: state.content.clone(),
+        bytes: state.bytes,
+        modified_ns: state.modified_ns,
+    }
 }
 
 fn modified_ns(metadata: &fs::Metadata) -> Option<u64> {

@@ -10,7 +10,7 @@ use icecap::fetch::{FetchOptions, Fetched, Fetcher, Group};
 use crate::web::{Answer, Web};
 
 fn options() -> FetchOptions {
-    FetchOptions { timeout: Duration::from_millis(700), retries: 0, allow_private: true, ..FetchOptions::default() }
+    FetchOptions { timeout: Duration::from_secs(4), retries: 0, allow_private: true, ..FetchOptions::default() }
 }
 
 fn groups<S: ToString>(groups: &[&[S]]) -> Vec<Group<usize>> {

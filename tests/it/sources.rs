@@ -30,7 +30,7 @@ fn listed(web: &Web, rows: u32) -> Place {
     place
 }
 
-const ENCODE: &str = "encode web.toml --data . --allow-private --max-missing 90% --timeout 1 --json";
+const ENCODE: &str = "encode web.toml --data . --allow-private --max-missing 90% --timeout 60 --json";
 
 fn row(path: &str) -> u32 {
     path.parse().expect("a row")

@@ -166,7 +166,10 @@ fn give(stream: &mut TcpStream, answer: Answer) -> bool {
         Answer::Redirect(to) => stream.write_all(&head(302, &format!("location: {to}\r\n"), 0)).is_ok(),
         Answer::Stall => wait(stream),
         Answer::StallHalfway(bytes) => stream.write_all(&half(&bytes)).is_ok() && wait(stream),
-        Answer::BreakOff(bytes) => stream.write_all(&half(&bytes)).is_ok() && false,
+        Answer::BreakOff(bytes) => {
+            let _ = stream.write_all(&half(&bytes));
+            false
+        }
         Answer::HangUp => false,
         Answer::Announce(length) => {
             stream.write_all(&[head(200, "", length), vec![0; 100]].concat()).is_ok() && wait(stream)
@@ -176,7 +179,10 @@ fn give(stream: &mut TcpStream, answer: Answer) -> bool {
             while stream.write_all(&[&b"2000\r\n"[..], &[7; 0x2000], b"\r\n"].concat()).is_ok() {}
             false
         }
-        Answer::Rubbish => stream.write_all(b"\x00\x01 this is not the web\r\n\r\n").is_ok() && false,
+        Answer::Rubbish => {
+            let _ = stream.write_all(b"\x00\x01 this is not the web\r\n\r\n");
+            false
+        }
     }
 }
 

@@ -31,6 +31,8 @@ fn bad_lines_are_left_out_and_listed() {
     let data = Data::new(&[]);
     let bytes = b"caption\turl\nfine\thttp://x/1.jpg\nno tab here\n\xff\xfe broken\thttp://x/2.jpg\nno url\t \nodd\tjavascript:alert(1)\n";
     fs::write(data.0.path().join("t.tsv"), bytes).unwrap();
+    let twice = data.load("format = 'conceptual-captions'\ntrain = 't.tsv'\nval = 't.tsv'").unwrap();
+    assert_eq!(twice.items.len(), 2, "a list that adds nothing is a list all the same");
     let dataset = data.load("format = 'conceptual-captions'\ntrain = 't.tsv'").unwrap();
     insta::assert_snapshot!(lines(&dataset).join("\n"), @"
     http://x/1.jpg [train] fine

@@ -85,11 +85,13 @@ struct State {
     open: BTreeMap<u32, Growing>,
 }
 
-/// A tar that is being written.
+/// A tar that pictures are written to, or would be.
 #[derive(Debug)]
 struct Growing {
-    file: File,
+    /// Its partial file, from the first picture on that a finished one lacks.
+    file: Option<File>,
     path: PathBuf,
+    finished: PathBuf,
     /// The keys it holds.
     keys: HashSet<String>,
 }
@@ -148,7 +150,7 @@ impl Keeper {
         }
         state.left.remove(&at);
         match state.open.remove(&at) {
-            Some(tar) => tar.publish(&self.folder, at),
+            Some(tar) => tar.publish(&self.folder),
             None => Ok(()),
         }
     }
@@ -159,7 +161,7 @@ impl Keeper {
         for name in names(&self.folder)? {
             let at = name.strip_suffix(".tar.partial").and_then(|stem| stem.parse::<u32>().ok());
             let Some(at) = at.filter(|at| !state.left.contains_key(at)) else { continue };
-            Growing::open(&self.folder, at)?.publish(&self.folder, at)?;
+            Growing::open(&self.folder, at)?.publish(&self.folder)?;
         }
         Ok(())
     }
@@ -232,35 +234,52 @@ fn sample(key: &str, ending: &str, kept: &Kept<'_>) -> io::Result<Vec<u8>> {
 }
 
 impl Growing {
-    /// Takes up the partial tar `at`, or a copy of the finished one, or begins a new one.
+    /// Takes up the partial tar `at`, or looks into the finished one, or begins a new one.
     fn open(folder: &Path, at: u32) -> Result<Self, KeepError> {
         let (path, finished) = (folder.join(format!("{at:05}.tar.partial")), folder.join(format!("{at:05}.tar")));
         if !path.exists() && finished.exists() {
-            let copy = folder.join(format!("{at:05}.tar.copy"));
-            fs::copy(&finished, &copy).map_err(io_error("copy", &finished))?;
-            fs::rename(&copy, &path).map_err(io_error("rename", &copy))?;
+            let (keys, _) =
+                File::open(&finished).and_then(|file| survey(&file)).map_err(io_error("read", &finished))?;
+            return Ok(Self { file: None, path, finished, keys });
         }
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = file.map_err(io_error("open", &path))?;
-        let (keys, end) = survey(&file).map_err(io_error("read", &path))?;
-        file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(io_error("cut", &path))?;
-        Ok(Self { file, path, keys })
+        let (file, keys) = take_up(&path)?;
+        Ok(Self { file: Some(file), path, finished, keys })
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), KeepError> {
-        self.file.write_all(bytes).map_err(io_error("write", &self.path))
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let copy = self.finished.with_extension("tar.copy");
+                fs::copy(&self.finished, &copy).map_err(io_error("copy", &self.finished))?;
+                fs::rename(&copy, &self.path).map_err(io_error("rename", &copy))?;
+                self.file.insert(take_up(&self.path)?.0)
+            }
+        };
+        file.write_all(bytes).map_err(io_error("write", &self.path))
     }
 
-    fn publish(mut self, folder: &Path, at: u32) -> Result<(), KeepError> {
+    fn publish(self, folder: &Path) -> Result<(), KeepError> {
+        // The finished tar has it all.
+        let Some(mut file) = self.file else { return Ok(()) };
         if self.keys.is_empty() {
             return fs::remove_file(&self.path).map_err(io_error("remove", &self.path));
         }
-        self.append(&[0; END])?;
-        self.file.sync_all().map_err(io_error("sync", &self.path))?;
-        fs::rename(&self.path, folder.join(format!("{at:05}.tar"))).map_err(io_error("rename", &self.path))?;
+        let synced = file.write_all(&[0; END]).and_then(|()| file.sync_all());
+        synced.map_err(io_error("write", &self.path))?;
+        fs::rename(&self.path, &self.finished).map_err(io_error("rename", &self.path))?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("sync", folder))
     }
+}
+
+/// Opens a partial tar behind its last whole sample, and tells which it has.
+fn take_up(path: &Path) -> Result<(File, HashSet<String>), KeepError> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).open(path);
+    let mut file = file.map_err(io_error("open", path))?;
+    let (keys, end) = survey(&file).map_err(io_error("read", path))?;
+    file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(io_error("cut", path))?;
+    Ok((file, keys))
 }
 
 /// The keys of the whole samples at a tar's beginning, and where the last of them ends.

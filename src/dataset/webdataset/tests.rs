@@ -332,6 +332,7 @@ fn a_finished_tar_takes_a_picture_that_was_found_later() {
     let keeper = Keeper::open(&folder, "id", [1, 4].into_iter()).unwrap();
     let again = Kept { row: 1, url: "", captions: &[], bytes: &jpeg("other") };
     assert!(!keeper.keep(&again).unwrap(), "it is there already");
+    assert_eq!(names(&folder), ".lock 00000.tar icecap.json", "nothing is copied for nothing");
     keep(&keeper, 4);
     assert_eq!(data.load("train = 'kept'").unwrap().items.len(), 1, "the finished tar is whole meanwhile");
     drop(keeper);

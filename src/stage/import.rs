@@ -94,10 +94,29 @@ pub struct NoMatch {
     pub ids: String,
 }
 
+/// The source lacks too many rows.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{}` lacks the features of {missing} of {rows} rows, more than the {allowed} that --max-missing allows\nhint: name all of the files, or the data \
+     set that they are of; or allow more, for example --max-missing {enough}%", from.display()
+)]
+pub struct Lacking {
+    /// The source.
+    pub from: PathBuf,
+    /// Rows without features.
+    pub missing: u32,
+    /// All rows.
+    pub rows: u32,
+    /// What was allowed.
+    pub allowed: String,
+    /// What would be enough, in per cent.
+    pub enough: u64,
+}
+
 /// Imports a source.
 ///
 /// # Errors
-/// [`ForeignError`] with file and line, [`NoMatch`], or where the cache can't be used. What was done stays, and is not done again.
+/// [`ForeignError`] with file and line, [`NoMatch`], [`Lacking`], or where the cache can't be used. What was done stays, and is not done again.
 pub fn import(options: &ImportOptions, progress: &dyn Progress) -> Result<ImportReport> {
     let source = foreign::open(&options.source, progress)?;
     let cache = rows_for(&*source, options, progress)?;
@@ -108,7 +127,13 @@ pub fn import(options: &ImportOptions, progress: &dyn Progress) -> Result<Import
     let job =
         Job { source: &*source, shapes: source.shapes(), pictures: &pictures, dtype: options.dtype, writer: &writer };
     let extent = job.run(progress)?;
-    check_missing(&writer, options.max_missing)?;
+    check_missing(&writer, options.max_missing).map_err(|missing| Lacking {
+        from: options.source.from.clone(),
+        missing: missing.missing,
+        rows: missing.rows,
+        allowed: missing.allowed,
+        enough: missing.enough,
+    })?;
     let manifest = writer.finish().with_context(|| format!("the column `{}` was not finished", options.column))?;
     let matched = pictures.iter().flatten().count();
     Ok(ImportReport {

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
-use half::{bf16, f16};
 use icecap_cache::{
     Batch, Cache, ColumnSpec, ColumnState, ColumnWriter, Dtype, Key, Overwrite, Reason, RowOutcome, RowRecord,
 };
@@ -16,7 +15,11 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{encode::check_missing, register::register};
+use super::{
+    encode::check_missing,
+    numbers::{Extent, narrow},
+    register::register,
+};
 use crate::{
     dataset,
     foreign::{self, ForeignError, Matcher, Row, Shape, Source, SourceOptions},
@@ -221,19 +224,6 @@ fn drop_broken_off(cache: &Cache, spec: &ColumnSpec) -> Result<()> {
     Ok(())
 }
 
-/// How large the numbers were, and what rounding did to them.
-#[derive(Debug, Default, Clone, Copy)]
-struct Extent {
-    rounding: f32,
-    largest: f32,
-}
-
-impl Extent {
-    fn and(self, other: Self) -> Self {
-        Self { rounding: self.rounding.max(other.rounding), largest: self.largest.max(other.largest) }
-    }
-}
-
 struct Job<'a> {
     source: &'a dyn Source,
     shapes: Vec<Shape>,
@@ -292,48 +282,9 @@ impl Job<'_> {
     }
 }
 
-/// Writes numbers as `dtype`, rounded to the nearest; the error is the first that becomes infinite.
-fn narrow(values: &[f32], dtype: Dtype, out: &mut [u8]) -> Result<Extent, f32> {
-    let mut extent = Extent::default();
-    for (&value, out) in values.iter().zip(out.chunks_exact_mut(dtype.size_bytes())) {
-        let back = match dtype {
-            Dtype::F32 => {
-                out.copy_from_slice(&value.to_le_bytes());
-                value
-            }
-            Dtype::F16 => {
-                let rounded = f16::from_f32(value);
-                out.copy_from_slice(&rounded.to_le_bytes());
-                rounded.to_f32()
-            }
-            Dtype::Bf16 => {
-                let rounded = bf16::from_f32(value);
-                out.copy_from_slice(&rounded.to_le_bytes());
-                rounded.to_f32()
-            }
-        };
-        if back.is_infinite() {
-            return Err(value);
-        }
-        extent = extent.and(Extent { rounding: (back - value).abs(), largest: value.abs() });
-    }
-    Ok(extent)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_rounded_to_the_nearest_and_never_to_infinity() {
-        let mut out = [0; 4];
-        let extent = narrow(&[1.0, 1.0 + 1.0 / 3000.0], Dtype::F16, &mut out).unwrap();
-        assert_eq!(out, [0, 0x3c, 0, 0x3c]);
-        assert!((extent.rounding - 1.0 / 3000.0).abs() < 1e-6 && extent.largest > 1.0);
-        assert_eq!(narrow(&[1.0, -70_000.0], Dtype::F16, &mut out).unwrap_err(), -70_000.0);
-        assert!(narrow(&[-70_000.0], Dtype::F32, &mut out).is_ok());
-        assert!(narrow(&[f32::MAX], Dtype::Bf16, &mut out).is_err());
-    }
 
     #[test]
     fn a_source_of_other_pictures_is_refused() {

@@ -78,7 +78,7 @@ pub fn gather(columns: &[impl AsRef<dyn Column>], rows: &[u32]) -> Prefix {
         let mut bytes = vec![0; rows.len() * row_bytes];
         let absent: HashSet<usize> = column.gather(rows, &mut bytes).into_iter().collect();
         let size = [rows.len() as i64, vectors as i64, width as i64];
-        let present = mask(&absent, column.counts(rows), rows.len(), vectors);
+        let present = mask(&absent, column.counts(rows).as_deref(), rows.len(), vectors);
         Vectors { data: Tensor::from_data_size(&bytes, &size, column.kind()), present }
     };
     Prefix { columns: columns.iter().map(|column| one(column.as_ref())).collect() }
@@ -94,8 +94,8 @@ pub fn rows_of(matrix: &Tensor) -> Vec<Vec<f32>> {
 }
 
 /// Which of `rows` times `vectors` are there, `[N, K]`; `None` where all are.
-fn mask(absent: &HashSet<usize>, counts: Option<Vec<usize>>, rows: usize, vectors: usize) -> Option<Tensor> {
-    let held = |at: usize| match &counts {
+fn mask(absent: &HashSet<usize>, counts: Option<&[usize]>, rows: usize, vectors: usize) -> Option<Tensor> {
+    let held = |at: usize| match counts {
         _ if absent.contains(&at) => 0,
         Some(counts) => counts[at].min(vectors),
         None => vectors,

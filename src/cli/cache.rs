@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use icecap_cache::{Cache, ColumnState};
+use icecap_cache::{Dtype, Cache, ColumnState};
 
 use super::{
     args::Shared,
@@ -29,8 +29,8 @@ pub(super) fn run(args: Args, shared: &Shared) -> Result<()> {
         CacheCommand::List { cache, json } => list(&cache, json),
         CacheCommand::Verify { cache, columns, recompute, recipe, data, device, json } => {
             let again = recompute.map(|rows| -> Result<Again> {
-                let (device, onnxruntime) = (device.parse()?, shared.onnxruntime.clone());
-                let options = ProbeOptions { data, device, threads: None, onnxruntime, python: None };
+                let (devices, onnxruntime) = (device.parse()?, shared.onnxruntime.clone());
+                let options = ProbeOptions { data, devices, threads: None, onnxruntime, python: None };
                 Ok(Again { rows, recipe, options })
             });
             verify(&cache, &columns, again.transpose()?.as_ref(), json)
@@ -161,7 +161,7 @@ fn import(args: Import) -> Result<()> {
         cache: args.cache,
         column: args.column,
         source: SourceOptions { format: args.format, from: args.from, array: args.array, vectors: args.vectors },
-        dtype: args.dtype,
+        dtype: importable(args.dtype)?,
         recipe: args.dataset,
         data: args.data,
         overwrite: args.overwrite,
@@ -207,4 +207,12 @@ pub(super) fn drift(args: &Drift) -> Result<()> {
     }
     print!("{}", drift_tables::drift(&report));
     Ok(())
+}
+
+/// The element types that imported features can have: those whose numbers can be written one by one.
+fn importable(dtype: Dtype) -> Result<Dtype> {
+    if dtype == Dtype::I8 {
+        anyhow::bail!("`{dtype}` is not for imports\nhint: --dtype f16, bf16 or f32");
+    }
+    Ok(dtype)
 }

@@ -8,7 +8,7 @@ use super::{
     tables::reasons,
 };
 use crate::{
-    encoder::Device,
+    encoder::Devices,
     recipe::Recipe,
     report::{Table, bytes, duration, shape},
     stage::{
@@ -21,7 +21,7 @@ pub(super) fn plan(args: &Plan, shared: &Shared) -> Result<()> {
     let recipe = Recipe::load(&args.recipe.recipe, &args.recipe.sets)?;
     let options = ProbeOptions {
         data: args.recipe.data.clone(),
-        device: args.device.parse::<Device>()?,
+        devices: args.device.parse::<Devices>()?,
         threads: args.threads,
         onnxruntime: shared.onnxruntime.clone(),
         python: None,

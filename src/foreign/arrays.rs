@@ -51,7 +51,7 @@ impl Arrays {
             array: match options.format {
                 Format::Npz => options.array.clone(),
                 Format::BottomUpNpz => "x".to_owned(),
-                _ => "the array".to_owned(),
+                _ => "array".to_owned(),
             },
             files,
             names,

@@ -217,9 +217,13 @@ mod tests {
         `a.npy` says that it has the shape `[1048576, 1099511627776]`, which takes 4611686018427387904 bytes, and 16 are there
         hint: it was cut off: copy it again
         ");
-        let zeros = (&header(NpyKind::F32, 1 << 20, &[1 << 10])[..]).chain(std::io::repeat(0));
-        let error = read(zeros, 128 + (1 << 32), "`a.npy`").map(drop).unwrap_err();
-        insta::assert_snapshot!(error, @"");
+        let head = header(NpyKind::F32, 1 << 20, &[1 << 10]);
+        let zeros = head.chain(std::io::repeat(0));
+        let error = read(zeros, head.len() as u64 + (1 << 32), "`a.npy`").map(drop).unwrap_err();
+        insta::assert_snapshot!(error, @r"
+        `a.npy` is an array of 4294967296 bytes, and a row takes up to 1073741824
+        hint: name the folder with one file a picture
+        ");
         let short = bytes(&[4], 3, &[1.0; 4]);
         assert!(matches!(read_all(&short), Err(ForeignError::ArrayBytes { expected: 48, found: 16, .. })));
         assert!(matches!(read_all(b"\x93NUMPY\x01"), Err(ForeignError::Array { .. })));

@@ -91,7 +91,10 @@ fn andersons_lines_are_padded_to_the_longest() {
     assert_eq!(wider.shapes()[0].dimensions, [5, 3]);
     assert_eq!(wider.digest(), source.digest());
     let narrow = place.open(Format::AndersonTsv, "f.tsv", Some(1)).map(drop).unwrap_err();
-    insta::assert_snapshot!(place.anonymous(&narrow), @"");
+    insta::assert_snapshot!(place.anonymous(&narrow), @r"
+    line 1 of `DIR/f.tsv` has 2 vectors, and a row has room for 1
+    hint: give --vectors 2 or more, or leave --vectors out
+    ");
 }
 
 #[test]
@@ -137,7 +140,24 @@ fn a_bad_line_is_named() {
         refused(format!("{good}{}{good}", line("b", 1))),
         refused(String::new()),
     ];
-    insta::assert_snapshot!(all.join("\n"), @"");
+    insta::assert_snapshot!(all.join("\n"), @r"
+    line 2 of `DIR/f.tsv` has 5 fields where 6 (Anderson's) or 10 (LXMERT's) are expected
+    hint: a line that is cut off means that the file is: copy it again
+    line 2 of `DIR/f.tsv`: `features` of 2 boxes takes a multiple of 8 bytes, and 15 are there
+    hint: a line that is cut off means that the file is: copy it again
+    line 1 of `DIR/f.tsv`: `boxes` of 3 boxes takes 48 bytes, and 32 are there
+    hint: a line that is cut off means that the file is: copy it again
+    line 1 of `DIR/f.tsv`: `many` is not a number of boxes
+    line 1 of `DIR/f.tsv`: `wide` is not a width
+    line 1 of `DIR/f.tsv`: the field `features` is not base64
+    line 2 of `DIR/f.tsv`: number 1 of `features` is not finite
+    hint: the features of this picture are broken: extract them again, or take the picture out
+    line 2 of `DIR/f.tsv`: `features` of 1 boxes takes 12 bytes, and 16 are there
+    hint: a line that is cut off means that the file is: copy it again
+    `a` is there twice: in line 1 and in line 3 of `DIR/f.tsv`
+    hint: a picture has its features once: take one of the two out
+    `DIR/f.tsv` holds no features
+    ");
 }
 
 /// An array of f32 as NumPy writes it.
@@ -212,7 +232,12 @@ fn bottom_up_archives_with_the_vectors_as_rows_or_as_columns() {
     let x = place.refused(Format::BottomUpNpz, "bu");
     place.write("bu/c.npz", regions(npy(&[2, 3], &[0.0; 6]), 2, 36.0));
     let count = place.refused(Format::BottomUpNpz, "bu");
-    insta::assert_snapshot!(format!("{x}\n{count}"), @"");
+    insta::assert_snapshot!(format!("{x}\n{count}"), @r"
+    `DIR/bu/c.npz`: `x` of the shape `[4, 3]`, `bbox` of `[2, 4]` and `num_bbox` of `2` do not agree
+    hint: they should be [n, D] or [D, n], [n, 4], and n
+    `DIR/bu/c.npz`: `x` of the shape `[2, 3]`, `bbox` of `[2, 4]` and `num_bbox` of `36` do not agree
+    hint: they should be [n, D] or [D, n], [n, 4], and n
+    ");
 }
 
 #[test]
@@ -240,7 +265,25 @@ fn a_bad_file_is_named() {
     place.write("d/c.npz", "PK but no zip");
     all.push(place.refused(Format::Npz, "d"));
     all.push(place.refused(Format::Npz, "nowhere"));
-    insta::assert_snapshot!(all.join("\n"), @"");
+    insta::assert_snapshot!(all.join("\n"), @r"
+    `DIR/d/b.npy` has the shape `[4]` where the others have `[3]`
+    hint: a column's rows have one shape; only the number of vectors of `[K, D]` may differ
+    `DIR/d/b.npy` has the shape `[3, 1]` where the others have `[3]`
+    hint: a column's rows have one shape; only the number of vectors of `[K, D]` may differ
+    `DIR/d/b.npy`: number 1 of `array` is not finite
+    hint: the features of this picture are broken: extract them again, or take the picture out
+    `DIR/d/b.npy` says that it has the shape `[3]`, which takes 12 bytes, and 2 are there
+    hint: it was cut off: copy it again
+    `DIR/d/b.npy` is no NumPy array
+    `a` is there twice: in `DIR/d/a.jpg.npy` and in `DIR/d/a.npy`
+    hint: a picture has its features once: take one of the two out
+    `DIR/d` holds no `.npz` file
+    hint: name the folder with one file a picture, and its --format
+    `DIR/d/c.npz` has no array `feat`; it has `features`
+    hint: name the array with --array
+    `DIR/d/c.npz` is no `.npz`
+    cannot read `DIR/nowhere`
+    ");
 }
 
 #[test]

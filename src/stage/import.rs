@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
-use half::{bf16, f16};
 use icecap_cache::{
     Batch, Cache, ColumnSpec, ColumnState, ColumnWriter, Dtype, Key, Overwrite, Reason, RowOutcome, RowRecord,
 };
@@ -16,7 +15,11 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{register::register, work::check_missing};
+use super::{
+    numbers::{Extent, narrow},
+    register::register,
+    work::check_missing,
+};
 use crate::{
     dataset,
     foreign::{self, ForeignError, Matcher, Row, Shape, Source, SourceOptions},
@@ -94,10 +97,29 @@ pub struct NoMatch {
     pub ids: String,
 }
 
+/// The source lacks too many rows.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{}` lacks the features of {missing} of {rows} rows, more than the {allowed} that --max-missing allows\nhint: name all of the files, or the data \
+     set that they are of; or allow more, for example --max-missing {enough}%", from.display()
+)]
+pub struct Lacking {
+    /// The source.
+    pub from: PathBuf,
+    /// Rows without features.
+    pub missing: u32,
+    /// All rows.
+    pub rows: u32,
+    /// What was allowed.
+    pub allowed: String,
+    /// What would be enough, in per cent.
+    pub enough: u64,
+}
+
 /// Imports a source.
 ///
 /// # Errors
-/// [`ForeignError`] with file and line, [`NoMatch`], or where the cache can't be used. What was done stays, and is not done again.
+/// [`ForeignError`] with file and line, [`NoMatch`], [`Lacking`], or where the cache can't be used. What was done stays, and is not done again.
 pub fn import(options: &ImportOptions, progress: &dyn Progress) -> Result<ImportReport> {
     let source = foreign::open(&options.source, progress)?;
     let cache = rows_for(&*source, options, progress)?;
@@ -108,7 +130,13 @@ pub fn import(options: &ImportOptions, progress: &dyn Progress) -> Result<Import
     let job =
         Job { source: &*source, shapes: source.shapes(), pictures: &pictures, dtype: options.dtype, writer: &writer };
     let extent = job.run(progress)?;
-    check_missing(&writer, options.max_missing)?;
+    check_missing(&writer, options.max_missing).map_err(|missing| Lacking {
+        from: options.source.from.clone(),
+        missing: missing.missing,
+        rows: missing.rows,
+        allowed: missing.allowed,
+        enough: missing.enough,
+    })?;
     let manifest = writer.finish().with_context(|| format!("the column `{}` was not finished", options.column))?;
     let matched = pictures.iter().flatten().count();
     Ok(ImportReport {
@@ -196,19 +224,6 @@ fn drop_broken_off(cache: &Cache, spec: &ColumnSpec) -> Result<()> {
     Ok(())
 }
 
-/// How large the numbers were, and what rounding did to them.
-#[derive(Debug, Default, Clone, Copy)]
-struct Extent {
-    rounding: f32,
-    largest: f32,
-}
-
-impl Extent {
-    fn and(self, other: Self) -> Self {
-        Self { rounding: self.rounding.max(other.rounding), largest: self.largest.max(other.largest) }
-    }
-}
-
 struct Job<'a> {
     source: &'a dyn Source,
     shapes: Vec<Shape>,
@@ -267,48 +282,9 @@ impl Job<'_> {
     }
 }
 
-/// Writes numbers as `dtype`, rounded to the nearest; the error is the first that becomes infinite.
-fn narrow(values: &[f32], dtype: Dtype, out: &mut [u8]) -> Result<Extent, f32> {
-    let mut extent = Extent::default();
-    for (&value, out) in values.iter().zip(out.chunks_exact_mut(dtype.size_bytes())) {
-        let back = match dtype {
-            Dtype::F32 => {
-                out.copy_from_slice(&value.to_le_bytes());
-                value
-            }
-            Dtype::F16 => {
-                let rounded = f16::from_f32(value);
-                out.copy_from_slice(&rounded.to_le_bytes());
-                rounded.to_f32()
-            }
-            Dtype::Bf16 => {
-                let rounded = bf16::from_f32(value);
-                out.copy_from_slice(&rounded.to_le_bytes());
-                rounded.to_f32()
-            }
-        };
-        if back.is_infinite() {
-            return Err(value);
-        }
-        extent = extent.and(Extent { rounding: (back - value).abs(), largest: value.abs() });
-    }
-    Ok(extent)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_rounded_to_the_nearest_and_never_to_infinity() {
-        let mut out = [0; 4];
-        let extent = narrow(&[1.0, 1.0 + 1.0 / 3000.0], Dtype::F16, &mut out).unwrap();
-        assert_eq!(out, [0, 0x3c, 0, 0x3c]);
-        assert!((extent.rounding - 1.0 / 3000.0).abs() < 1e-6 && extent.largest > 1.0);
-        assert_eq!(narrow(&[1.0, -70_000.0], Dtype::F16, &mut out).unwrap_err(), -70_000.0);
-        assert!(narrow(&[-70_000.0], Dtype::F32, &mut out).is_ok());
-        assert!(narrow(&[f32::MAX], Dtype::Bf16, &mut out).is_err());
-    }
 
     #[test]
     fn a_source_of_other_pictures_is_refused() {

@@ -275,9 +275,12 @@ fn rates(probed: &Probed, options: &ProbeOptions) -> ProbeReport {
     let rate = |hands: f64, seconds: f64| if seconds > 0.0 { hands / seconds } else { 0.0 };
     let decode_per_second = rate(hands, decode);
     // On the CPU the same cores do both in turn; a GPU encodes while they decode.
-    let (encoder_per_second, images_per_second) = match options.device {
-        Device::Cpu => (rate(hands, encoder), rate(hands, decode + encoder)),
-        Device::Cuda(_) => (rate(1.0, encoder), rate(hands, decode).min(rate(1.0, encoder))),
+    let (encoder_per_second, images_per_second) = match options.devices.as_slice() {
+        [Device::Cpu, ..] | [] => (rate(hands, encoder), rate(hands, decode + encoder)),
+        gpus => {
+            let encoder = rate(gpus.len() as f64, encoder);
+            (encoder, rate(hands, decode).min(encoder))
+        }
     };
     ProbeReport {
         images,

@@ -5,13 +5,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use icecap_cache::Cache;
+use icecap_cache::{Cache, Retry};
 use tempfile::TempDir;
 
 use super::encode::{EncodeOptions, EncodeReport, encode_dataset};
 use crate::{
-    dataset::{Dataset, Item},
-    encoder::{self, Device},
+    dataset::{self, Dataset, Item},
+    encoder::{self, Devices},
+    fetch::FetchOptions,
     progress::{Progress, Silent},
     recipe::Recipe,
 };
@@ -22,7 +23,7 @@ pub struct ProbeOptions {
     /// Where the recipe's paths start.
     pub data: PathBuf,
     /// Where the encoder runs.
-    pub device: Device,
+    pub devices: Devices,
     /// Threads; all cores where it isn't given.
     pub threads: Option<usize>,
     /// ONNX Runtime's library.
@@ -46,16 +47,19 @@ pub(super) fn probe(
     progress: &dyn Progress,
 ) -> Result<Probed> {
     encoder::init_runtime(options.onnxruntime.as_deref())?;
-    encoder::resolve(options.device).1.iter().for_each(|line| progress.line(line));
+    encoder::resolve_all(&options.devices).1.iter().for_each(|line| progress.line(line));
     let folder = tempfile::tempdir().context("no temporary folder can be made")?;
     let dataset = Dataset { name: "probe".to_owned(), items, notes: Vec::new() };
     let options = EncodeOptions {
         cache: folder.path().join("cache"),
         data: options.data.clone(),
-        device: options.device,
+        devices: options.devices.clone(),
         threads: options.threads,
         overwrite: false,
-        retry_missing: false,
+        retry_missing: Retry::No,
+        take: dataset::Part::All,
+        fetch: FetchOptions::default(),
+        keep_images: None,
         max_missing: 1.0,
         part: None,
         shard_rows: None,

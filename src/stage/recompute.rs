@@ -112,7 +112,7 @@ pub fn recompute(
         least_cosine: None,
         changed: 0,
         gone: rows.len() - items.len(),
-        devices: [device(&reader), options.device.to_string()],
+        devices: [device(&reader), options.devices.to_string()],
     };
     if items.is_empty() {
         return Ok(report);
@@ -208,6 +208,16 @@ mod tests {
             KeyDifference { field: "encoder.model".into(), expected: Some("a".into()), found: Some("b".into()) };
         let other = RecomputeError::OtherKey { column: column(), differences: vec![difference] };
         let all = [encoded, imported, RecomputeError::NotInRecipe { column: column() }, other];
-        insta::assert_snapshot!(all.map(|error| error.to_string()).join("\n"), @"");
+        insta::assert_snapshot!(all.map(|error| error.to_string()).join("\n"), @r#"
+        column `grid7` doesn't say by which recipe it was encoded
+        hint: name the recipe with --recipe
+        column `grid7` doesn't say by which recipe it was encoded: it was imported from `f.tsv`
+        hint: name the recipe with --recipe
+        the recipe has no column `grid7`
+        hint: name the recipe that the column was encoded by
+        column `grid7` can't be compared: the recipe makes another one now
+          `encoder.model`: expected `"a"`, found `"b"`
+        hint: the model's file or the recipe has changed since; name the old ones with --recipe and --data
+        "#);
     }
 }

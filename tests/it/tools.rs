@@ -35,10 +35,11 @@ fn parts_are_merged_to_the_cache_of_one_run() {
     let listed = place.icecap("cache list parts/2 --json").good().json();
     assert_eq!((&listed[0]["state"], &listed[0]["finished"]), (&json!("part 2 of 3: 64 rows"), &json!(false)));
     place.icecap("cache verify parts/2 grid").good();
-    insta::assert_snapshot!(place.icecap("train recipe.toml --data . --cache parts/2 --run run").bad(), @r#"
-    error: column `grid` is part 2 of 3 here, not the whole
+    insta::assert_snapshot!(place.icecap("train recipe.toml --data . --cache parts/2 --run run").bad(), @r"
+    error: the decoder reads column `grid`
+      cause: column `grid` is part 2 of 3 here, not the whole
     hint: `icecap cache merge OUT CACHE...` joins the caches of all parts; encoding without --part does the rest in this one
-    "#);
+    ");
     insta::assert_snapshot!(place.icecap("cache merge merged parts/1 parts/3").bad(), @r#"
     error: no cache has rows 32 to 95 of column `grid`: they are part 2 of 3
     hint: name the caches of all parts
@@ -110,7 +111,7 @@ fn drift_between_element_types_shapes_and_caches() {
     assert!(cosine > 0.99999 && halves["pairs"]["identical"].as_u64() < Some(138), "{halves}");
     let unlike = place.icecap("drift cache grid whole").good().out;
     assert!(unlike.contains("linear CKA"), "{unlike}");
-    insta::assert_snapshot!(place.icecap("drift cache grid nothing").bad(), @"");
+    assert!(place.icecap("drift cache grid nothing").bad().contains("there is no column `nothing` in `cache`"));
     assert!(place.icecap("drift cache grid nowhere:grid").bad().contains("`nowhere` is not a cache"));
 }
 
@@ -189,12 +190,15 @@ fn features_of_others_come_in_and_go_out() {
     let refused = place.icecap("cache import cache --column tsv --from f.tsv --format anderson-tsv --dtype f32").bad();
     assert!(refused.contains("`import.dtype`: expected `\"f32\"`, found `\"f16\"`"), "{refused}");
     place.icecap("cache verify cache").good();
-    insta::assert_snapshot!(place.icecap("cache verify cache tsv --recompute 2").bad(), @"");
+    insta::assert_snapshot!(place.icecap("cache verify cache tsv --recompute 2").bad(), @r"
+    error: column `tsv` doesn't say by which recipe it was encoded: it was imported from `f.tsv`
+    hint: name the recipe with --recipe
+    ");
 
     place.icecap("cache export cache tsv --format npy -o out").good();
     place.icecap("cache export cache tsv --format safetensors -o out.safetensors").good();
     let read = python(READ, &[&place.path("out"), &place.path("out.safetensors")]).expect("Python");
-    insta::assert_snapshot!(read, @"");
+    insta::assert_snapshot!(read, @"float16 (4, 2, 3) float32 (4, 2, 4) ['COCO_val2014_000000000000', 'COCO_val2014_000000000001', 'COCO_val2014_000000000002', 'COCO_val2014_000000000003'] [[[0.0, 1.0, 2.0], [0.0, 0.0, 0.0]], [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], [[2.0, 3.0, 4.0], [0.0, 0.0, 0.0]], [[3.0, 4.0, 5.0], [6.0, 7.0, 8.0]]]");
     assert!(place.icecap("cache export cache tsv --format npy -o out").bad().contains("`out` is there already"));
     assert!(
         place
@@ -204,7 +208,10 @@ fn features_of_others_come_in_and_go_out() {
     );
 
     // Rows of a data set: what the source lacks is missing, never made up.
-    insta::assert_snapshot!(place.icecap("cache import drawn --column tsv --from f.tsv --format anderson-tsv --dataset recipe.toml --data .").bad(), @"");
+    insta::assert_snapshot!(place.icecap("cache import drawn --column tsv --from f.tsv --format anderson-tsv --dataset recipe.toml --data .").bad(), @r"
+    error: none of the 4 pictures of `f.tsv` is a row of the cache: there they are called `COCO_val2014_000000000000`, `COCO_val2014_000000000001`, `COCO_val2014_000000000002`, here `train-000000`, `train-000001`, `train-000002`
+    hint: pictures are matched by id, then by file name without folder and extension, then by COCO's number; name the right data set with --dataset
+    ");
     let coco = json!({
         "images": [{"id": 3, "file_name": "3.jpg"}, {"id": 1, "file_name": "1.jpg"}, {"id": 9, "file_name": "9.jpg"}],
         "annotations": [{"id": 1, "image_id": 1, "caption": "a dog"}, {"id": 2, "image_id": 3, "caption": "a cat"}],
@@ -220,7 +227,10 @@ fn features_of_others_come_in_and_go_out() {
         ),
     );
     let line = "cache import coco --column tsv --from f.tsv --format anderson-tsv --dataset coco.toml --data .";
-    insta::assert_snapshot!(place.icecap(line).bad(), @"");
+    insta::assert_snapshot!(place.icecap(line).bad(), @r"
+    error: `f.tsv` lacks the features of 1 of 3 rows, more than the 5% that --max-missing allows
+    hint: name all of the files, or the data set that they are of; or allow more, for example --max-missing 34%
+    ");
     let report = place.icecap(&format!("{line} --max-missing 40% --json")).good().json();
     assert_eq!(
         (&report["rows"], &report["unmatched"], &report["missing"]),

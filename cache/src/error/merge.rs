@@ -45,14 +45,12 @@ pub enum MergeError {
         differences: Vec<KeyDifference>,
     },
     /// Columns of one key are laid out in different ways.
-    #[error("column `{column}` of `{}` has another {field} than that of `{}`: expected `{expected}`, found `{found}`\nhint: encode the part again with the same options as the others", other.display(), first.display())]
+    #[error("column `{column}` of `{}` has another {field} than that of `{}`: expected `{expected}`, found `{found}`\nhint: encode the part again with the same options as the others", caches.1.display(), caches.0.display())]
     Layout {
         /// The column.
         column: String,
-        /// The first cache.
-        first: PathBuf,
-        /// The one that differs.
-        other: PathBuf,
+        /// The first cache, and the one that differs.
+        caches: Box<(PathBuf, PathBuf)>,
         /// What differs, in words.
         field: &'static str,
         /// What the first has.

@@ -106,7 +106,8 @@ fn refuse_another(first: &Piece, other: &Piece) -> Result<(), MergeError> {
         None => Ok(()),
         Some((field, expected, found)) => {
             let (column, first, other) = paths();
-            Err(MergeError::Layout { column, first, other, field, expected, found })
+            let caches = Box::new((first, other));
+            Err(MergeError::Layout { column, caches, field, expected, found })
         }
     }
 }

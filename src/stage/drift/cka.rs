@@ -69,9 +69,7 @@ fn dot(one: &[f32], two: &[f32]) -> f64 {
     let (twos, others) = two.as_chunks::<8>();
     let mut sums = [0.0_f32; 8];
     for (one, two) in ones.iter().zip(twos) {
-        for at in 0..8 {
-            sums[at] += one[at] * two[at];
-        }
+        sums.iter_mut().zip(one).zip(two).for_each(|((sum, one), two)| *sum += one * two);
     }
     let rest: f32 = rest.iter().zip(others).map(|(one, two)| one * two).sum();
     sums.iter().copied().map(f64::from).sum::<f64>() + f64::from(rest)

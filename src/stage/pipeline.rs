@@ -236,3 +236,6 @@ pub(super) fn report(meter: &Meter, progress: &dyn Progress, done: &Receiver<()>
         ));
     }
 }
+
+#[cfg(test)]
+mod tests;

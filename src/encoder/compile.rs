@@ -12,10 +12,11 @@ use ort::value::TensorElementType;
 
 use super::blocked::{self, Shapes, Table};
 use super::build::{Builder, value_info};
+use super::device::Device;
 use super::input::{ImageInput, Layout};
 use super::model::Model;
 use super::onnx::OperatorSetIdProto;
-use super::plan::{Device, EncoderPlan, Precision, Tap, key_fields};
+use super::plan::{EncoderPlan, Precision, Tap, key_fields};
 use super::probe::Probed;
 use super::{EncoderError, epilogue, graph, halve, probe, prologue, taps};
 

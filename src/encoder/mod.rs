@@ -17,6 +17,7 @@ mod build;
 mod compile;
 mod constant;
 mod cuda;
+mod device;
 mod epilogue;
 mod error;
 mod export;
@@ -39,13 +40,14 @@ mod session;
 mod taps;
 
 pub use compile::{CompiledEncoder, OutputInfo, compile};
+pub use device::{Device, Devices};
 pub use error::EncoderError;
 pub use export::export;
 pub use inspect::{TensorInfo, inspect, inspect_at};
 pub use known::{Known, known};
 pub use metadata::{ModelMetadata, read_metadata};
 pub use model::model_digest;
-pub use plan::{Channels, Device, Devices, EncoderPlan, Normalize, Pool, Precision, REWRITE_VERSION, Tap, key_fields};
+pub use plan::{Channels, EncoderPlan, Normalize, Pool, Precision, REWRITE_VERSION, Tap, key_fields};
 pub use runtime::{RuntimeInfo, init_runtime, resolve, resolve_all};
 pub use session::{EncoderSession, Kernels};
 

@@ -17,7 +17,8 @@ use ort::session::{IoBinding, Session};
 use super::blocked::{self, Table};
 use super::buffers::Buffers;
 use super::compile::{CompiledEncoder, Output};
-use super::plan::{Device, Precision};
+use super::device::Device;
+use super::plan::Precision;
 use super::{EncoderError, runtime};
 
 /// One worker's session. [`EncoderSession::run`] takes exactly a batch.

@@ -247,3 +247,6 @@ pub(super) fn report(meter: &Meter, fetcher: Option<&Fetcher>, progress: &dyn Pr
         ));
     }
 }
+
+#[cfg(test)]
+mod tests;

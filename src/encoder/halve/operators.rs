@@ -29,7 +29,8 @@ pub(super) fn place(node: &NodeProto, opset: i64, ready: &HashSet<String>) -> Pl
     match node.op_type() {
         "Conv" | "ConvTranspose" | "MatMul" | "Gemm" => Place::Half,
         "BatchNormalization" if node.output.first().is_some_and(|made| ready.contains(made)) => Place::Follow,
-        "LayerNormalization" => Place::Follow,
+        // Its further outputs, mean and deviation, are f32 whatever it reads.
+        "LayerNormalization" if node.output.len() == 1 => Place::Follow,
         "Relu" | "LeakyRelu" | "PRelu" | "Elu" | "Selu" | "Sigmoid" | "HardSigmoid" | "HardSwish" | "Tanh" | "Erf"
         | "Gelu" => Place::Follow,
         "Add" | "Sub" | "Mul" | "Div" | "Neg" | "Abs" | "Where" => Place::Follow,

@@ -295,9 +295,10 @@ mod tests {
             let whole = text(&records);
             let first = line(&records[0]).len();
             let end = first + ((whole.len() - first) as f64 * cut) as usize;
-            let kept = records.iter().scan(0, |bytes, record| { *bytes += line(record).len(); Some(*bytes) });
-            let kept = kept.filter(|&bytes| bytes <= end).count() as u32;
             let torn = [&whole[..end], &noise[..]].concat();
+            // The noise may put back what was cut off: a line feed alone makes a record whole again.
+            let ends = records.iter().scan(0, |bytes, record| { *bytes += line(record).len(); Some(*bytes) });
+            let kept = ends.filter(|&bytes| torn.starts_with(&whole[..bytes])).count() as u32;
             prop_assert_eq!(replayed(&torn).unwrap().written, (kept - 1) * 2);
         }
     }

@@ -193,9 +193,14 @@ impl Manifest {
 }
 
 fn check_file_name(path: &Path, file: &str) -> Result<(), ManifestError> {
-    let mut parts = Path::new(file).components();
-    match (parts.next(), parts.next()) {
-        (Some(Component::Normal(name)), None) if name == file => Ok(()),
-        _ => Err(ManifestError::FileName { path: path.to_owned(), file: file.to_owned() }),
+    if is_plain_name(file) {
+        return Ok(());
     }
+    Err(ManifestError::FileName { path: path.to_owned(), file: file.to_owned() })
+}
+
+/// Whether `file` names something in the folder itself, and nothing above or below it.
+pub(crate) fn is_plain_name(file: &str) -> bool {
+    let mut parts = Path::new(file).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == file)
 }

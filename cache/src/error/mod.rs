@@ -330,6 +330,9 @@ mod tests {
             JournalError::Version { path: path(), found: 2 },
             JournalError::Plan { path: path(), source: SpecError::NoTensors },
             JournalError::Record { path: path(), record: 2, source: json() },
+            JournalError::MissingRow { path: path(), record: 2, row: 9 },
+            JournalError::FileName { path: path(), record: 2, file: "../a".into() },
+            JournalError::ShardRows { path: path(), record: 2, most: 4, found: 5 },
         ];
         insta::assert_snapshot!(all.map(|error| error.to_string()).join("\n"), @r"
         the journal `C/file` does not start with a plan
@@ -338,6 +341,12 @@ mod tests {
         hint: use a newer icecap
         the journal `C/file` describes an impossible column
         record `2` of the journal `C/file` is not understood
+        record `2` of the journal `C/file` names the missing row `9`, which is outside the column
+        hint: drop the column, or write it anew with --overwrite
+        record `2` of the journal `C/file` names `../a`, which is not a plain file name of its folder
+        hint: drop the column, or write it anew with --overwrite
+        record `2` of the journal `C/file` gives a shard 5 rows where it has at most 4
+        hint: drop the column, or write it anew with --overwrite
         ");
     }
 }

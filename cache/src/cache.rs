@@ -207,19 +207,18 @@ impl Cache {
 
 /// Makes a cache, `cache.json` last. What a crash left of an earlier attempt is taken up.
 fn create(folder: &Path, dataset: &Value) -> Result<()> {
+    let lock = folder.join(columns::LOCK);
+    let locked_before = lock.exists();
     let _lock = lock_waiting(folder)?;
     if folder.join(CACHE_FILE).exists() {
         return Ok(());
     }
-    let own = |name: &str| [columns::LOCK, TAG_FILE, COLUMNS, rows::FILE].iter().any(|own| name.starts_with(own));
-    for entry in std::fs::read_dir(folder).map_err(CacheError::io("list", folder))? {
-        let name = entry.map_err(CacheError::io("list", folder))?.file_name();
-        let name = name.to_string_lossy();
-        if !own(&name) && !name.starts_with(CACHE_FILE) {
-            // The lock is the only thing this attempt has made.
-            let _ = std::fs::remove_file(folder.join(columns::LOCK));
-            return Err(CacheError::NotEmpty { path: folder.to_owned(), found: name.into_owned() });
+    if let Err(refusal) = refuse_foreign_files(folder).and_then(|()| refuse_to_begin_anew(folder)) {
+        // The lock is the only thing this attempt may have made.
+        if !locked_before {
+            let _ = std::fs::remove_file(&lock);
         }
+        return Err(refusal);
     }
     let columns = folder.join(COLUMNS);
     std::fs::create_dir_all(&columns).map_err(CacheError::io("create", &columns))?;
@@ -228,6 +227,32 @@ fn create(folder: &Path, dataset: &Value) -> Result<()> {
     let text = serde_json::to_string_pretty(&CacheFile { format: FORMAT, dataset: sorted(dataset.clone()) });
     let text = text.map_err(|source| CacheError::CacheFile { path: folder.join(CACHE_FILE), source })?;
     publish_text(&folder.join(CACHE_FILE), &(text + "\n"))
+}
+
+/// Refuses a folder that holds anything but what an attempt to make a cache leaves.
+fn refuse_foreign_files(folder: &Path) -> Result<()> {
+    let own = [columns::LOCK, TAG_FILE, COLUMNS, rows::FILE, CACHE_FILE];
+    for entry in std::fs::read_dir(folder).map_err(CacheError::io("list", folder))? {
+        let entry = entry.map_err(CacheError::io("list", folder))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        // The cache's lock never holds a byte.
+        let foreign_lock = name == columns::LOCK && entry.metadata().is_ok_and(|lock| lock.len() > 0);
+        if foreign_lock || !own.contains(&name.strip_suffix(".tmp").unwrap_or(&name)) {
+            return Err(CacheError::NotEmpty { path: folder.to_owned(), found: name.into_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a cache that has lost its `cache.json`: with new rows, its columns would be those of other images.
+fn refuse_to_begin_anew(folder: &Path) -> Result<()> {
+    let holds_rows = std::fs::metadata(folder.join(rows::FILE)).is_ok_and(|rows| rows.len() > 0);
+    let columns = folder.join(COLUMNS);
+    if holds_rows || columns.exists() && !columns::folders(&columns)?.is_empty() {
+        return Err(CacheError::LostCacheFile { path: folder.to_owned() });
+    }
+    Ok(())
 }
 
 fn publish_text(path: &Path, text: &str) -> Result<()> {

@@ -55,6 +55,12 @@ pub enum CacheError {
         /// One of the files in it.
         found: String,
     },
+    /// The folder holds rows or columns without the file that makes them a cache.
+    #[error("`{}` holds rows or columns of a cache that has lost its `cache.json`\nhint: put `cache.json` back (`{{\"format\": 1}}` is enough for one), or move the folder away and encode anew", path.display())]
+    LostCacheFile {
+        /// The folder.
+        path: PathBuf,
+    },
     /// `cache.json` does not say what it should.
     #[error("cannot understand `{}`", path.display())]
     CacheFile {

@@ -519,6 +519,61 @@ fn a_cache_is_only_made_where_there_is_room_for_it() {
 }
 
 #[test]
+fn a_lock_that_is_not_the_caches_stays() {
+    let scratch = Scratch::new();
+    std::fs::create_dir_all(scratch.path()).unwrap();
+    for (text, found) in [("mine", "lock"), ("", "thesis.tex")] {
+        std::fs::write(scratch.path().join("lock"), text).unwrap();
+        if found != "lock" {
+            std::fs::write(scratch.path().join(found), "").unwrap();
+        }
+        let error = icecap_cache::Cache::create_or_open(scratch.path(), &"x".into()).unwrap_err();
+        assert!(matches!(&error, CacheError::NotEmpty { found: named, .. } if named == found), "{error}");
+        assert_eq!(std::fs::read_to_string(scratch.path().join("lock")).unwrap(), text);
+    }
+}
+
+#[test]
+fn files_that_are_only_named_like_a_caches_are_no_cache() {
+    let scratch = Scratch::new();
+    std::fs::create_dir_all(scratch.path()).unwrap();
+    for name in ["columns.csv", "rows.jsonl.bak", "lockfile"] {
+        std::fs::write(scratch.path().join(name), "").unwrap();
+        let error = icecap_cache::Cache::create_or_open(scratch.path(), &"x".into()).unwrap_err();
+        assert!(matches!(error, CacheError::NotEmpty { .. }), "{name}");
+        std::fs::remove_file(scratch.path().join(name)).unwrap();
+    }
+    // What a crash leaves of an attempt is taken up.
+    std::fs::create_dir(scratch.path().join("columns")).unwrap();
+    for name in ["CACHEDIR.TAG", "rows.jsonl", "lock", "cache.json.tmp"] {
+        std::fs::write(scratch.path().join(name), "").unwrap();
+    }
+    scratch.cache(&Images::new(1));
+}
+
+#[test]
+fn a_cache_whose_cache_json_is_lost_is_not_begun_anew() {
+    let (scratch, images) = (Scratch::new(), Images::new(4));
+    write(&scratch.cache(&images), &images, &spec());
+    std::fs::remove_file(scratch.path().join("cache.json")).unwrap();
+    let rows = std::fs::read(scratch.path().join("rows.jsonl")).unwrap();
+    let error = icecap_cache::Cache::create_or_open(scratch.path(), &"x".into()).unwrap_err();
+    let refused = scratch.anonymous(error);
+    insta::assert_snapshot!(refused, @r#"
+    `DIR/cache` holds rows or columns of a cache that has lost its `cache.json`
+    hint: put `cache.json` back (`{"format": 1}` is enough for one), or move the folder away and encode anew
+    "#);
+    assert_eq!(std::fs::read(scratch.path().join("rows.jsonl")).unwrap(), rows);
+    std::fs::write(scratch.path().join("rows.jsonl"), "").unwrap();
+    let error = icecap_cache::Cache::create_or_open(scratch.path(), &"x".into()).unwrap_err();
+    assert_eq!(scratch.anonymous(error), refused, "columns alone are reason enough");
+    // The way out that the hint names.
+    std::fs::write(scratch.path().join("rows.jsonl"), rows).unwrap();
+    std::fs::write(scratch.path().join("cache.json"), r#"{"format": 1}"#).unwrap();
+    check_reader(&icecap_cache::Cache::open(scratch.path()).unwrap(), &images);
+}
+
+#[test]
 fn a_cache_keeps_its_description_and_refuses_a_later_format() {
     let (scratch, images) = (Scratch::new(), Images::new(1));
     scratch.cache(&images);

@@ -13,11 +13,11 @@ mod survey;
 mod work;
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::columns::Lock;
 use crate::error::{CacheError, Result};
 use crate::missing::{Missing, MissingMap};
 use crate::publish::ContentHash;
@@ -95,7 +95,9 @@ pub struct ColumnWriter {
     committer: Committer,
     existing: Existing,
     rows: Arc<Rows>,
-    _lock: File,
+    /// Rows that the data set still holds.
+    held: u32,
+    _lock: Lock,
 }
 
 impl ColumnWriter {

@@ -12,7 +12,7 @@ use crate::{ColumnPlan, ColumnSpec, Manifest};
 /// A column's folder, locked, and what is in it.
 pub(super) struct Found {
     pub folder: PathBuf,
-    pub lock: std::fs::File,
+    pub lock: columns::Lock,
     pub plan: ColumnPlan,
     pub manifest: Option<Manifest>,
     pub replay: Option<Replay>,

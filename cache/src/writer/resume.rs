@@ -12,6 +12,7 @@ use super::plan::{Found, find};
 use super::survey::{Survey, Surveyor, journalled_shards, manifest_shards};
 use super::work::{Shared, Work};
 use super::{Batch, WriterRequest};
+use crate::columns::Lock;
 use crate::error::Result;
 use crate::journal::{self, Journal, PlanRecord, Record, ShardRecord};
 use crate::key::sorted;
@@ -26,7 +27,9 @@ pub(super) struct Resumed {
     /// `None` where nothing is to do.
     pub journal: Option<Journal>,
     pub missing: MissingMap,
-    pub lock: std::fs::File,
+    /// Rows that the data set still holds.
+    pub held: u32,
+    pub lock: Lock,
 }
 
 /// Opens what is there and plans what is left.

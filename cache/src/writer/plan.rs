@@ -18,8 +18,8 @@ pub(super) struct Found {
     pub replay: Option<Replay>,
     /// Missing rows by the manifest.
     pub listed: MissingMap,
-    /// Missing rows by manifest and journal.
-    pub missing: MissingMap,
+    /// Missing rows by the journal, on top of the manifest's: what holds of the rows in drafts.
+    pub journalled: MissingMap,
 }
 
 /// Finds the column, or makes its folder, and locks it.
@@ -36,14 +36,13 @@ pub(super) fn find(request: &WriterRequest<'_>) -> Result<Found> {
     };
     let listed: MissingMap = listed.into_iter().map(|missing| (missing.row, missing)).collect();
     let mut replay = live_journal(&folder, manifest.as_ref(), listed.clone())?;
-    let missing = replay.as_mut().map(|replay| std::mem::take(&mut replay.missing));
-    let missing = missing.unwrap_or_else(|| listed.clone());
+    let journalled = replay.as_mut().map(|replay| std::mem::take(&mut replay.missing)).unwrap_or_default();
     let before = replay.as_ref().map(|replay| &replay.plan.column).or(manifest.as_ref().map(|m| &m.column));
     let plan = spec.plan(rows.len(), before.map(|plan| plan.rows_per_shard))?;
     if let Some(before) = before {
         refuse_other_layout(&folder, &plan, before)?;
     }
-    Ok(Found { folder, lock, plan, manifest, replay, listed, missing })
+    Ok(Found { folder, lock, plan, manifest, replay, listed, journalled })
 }
 
 /// Refuses a name that a column of another key has.

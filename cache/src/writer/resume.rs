@@ -51,7 +51,7 @@ pub(super) fn resume(request: &WriterRequest<'_>) -> Result<Resumed> {
             Survey::Work(left) => drop(work.insert(shard, left)),
         }
     }
-    let todo = shards.batches();
+    let (todo, missing, held) = (shards.batches(), shards.missing(), shards.held());
     let unchanged = found.manifest.as_ref().is_some_and(|manifest| manifest.rows() == found.plan.rows);
     let idle = unchanged && work.is_empty() && sealed.is_empty();
     let journal = if idle {
@@ -76,7 +76,7 @@ pub(super) fn resume(request: &WriterRequest<'_>) -> Result<Resumed> {
         work,
         failure: Mutex::new(None),
     };
-    Ok(Resumed { shared, todo, existing, journal, missing: found.missing, lock: found.lock })
+    Ok(Resumed { shared, todo, existing, journal, missing, held, lock: found.lock })
 }
 
 /// The journal to start from: the plan, the shards complete, the rows of drafts that are trusted.
@@ -96,7 +96,7 @@ fn records(
     let drafted: u32 = done.iter().map(|range| range[1] - range[0]).sum();
     let todo = work.values().map(|work| work.left).sum::<u32>() + drafted;
     let missing =
-        done.iter().flat_map(|range| found.missing.range(range[0]..range[1])).map(|(_, m)| m.clone()).collect();
+        done.iter().flat_map(|range| found.journalled.range(range[0]..range[1])).map(|(_, m)| m.clone()).collect();
     let plan = PlanRecord { format: FORMAT, generation, column: plan.clone(), todo, retry_missing };
     let mut records = vec![Record::Plan(plan)];
     records.extend(sealed.into_iter().map(Record::Shard));

@@ -266,6 +266,28 @@ fn a_draft_that_is_gone_is_made_again() {
 }
 
 #[test]
+fn a_draft_lost_while_missing_rows_are_tried_again_brings_back_what_was_missing() {
+    let (scratch, mut images) = (Scratch::new(), Images::new(41));
+    let cache = scratch.cache(&images);
+    let manifest = write(&cache, &images, &spec());
+    let lucky = Images { missing_every: 0, ..images.clone() };
+    let writer = cache.writer(&spec().retrying_missing(true), Overwrite::No).unwrap();
+    let first = writer.todo_batches()[0].clone();
+    compute(&writer, &lucky, &first);
+    drop(writer);
+    let draft = format!("{:05}.g1.safetensors.partial", first.start / 12);
+    std::fs::remove_file(scratch.column().join(draft)).unwrap();
+    images.versions.extend([0; 3]);
+    let cache = scratch.cache(&images);
+    let writer = cache.writer(&spec(), Overwrite::No).unwrap();
+    assert_eq!(writer.missing_by_reason(), manifest.missing.by_reason);
+    writer.todo_batches().iter().for_each(|batch| compute(&writer, &images, batch));
+    let manifest = writer.finish().unwrap();
+    check_reader(&cache, &images);
+    assert_eq!(column_bytes(&scratch.column(), &manifest), reference(&images, &spec()));
+}
+
+#[test]
 fn a_crash_between_seal_and_name_is_healed() {
     let (scratch, images) = (Scratch::new(), Images::new(41));
     let cache = scratch.cache(&images);

@@ -16,7 +16,7 @@ use crate::key::sorted;
 use crate::publish::publish;
 use crate::rows::{self, adopt_contents};
 use crate::verify::{VerifyReport, verify};
-use crate::writer::{ColumnWriter, WriterRequest};
+use crate::writer::{ColumnWriter, Superseded, WriterRequest, superseded};
 use crate::{ColumnReader, ColumnSpec, FORMAT, RowRecord, Rows, RowsDiff};
 
 const CACHE_FILE: &str = "cache.json";
@@ -39,7 +39,7 @@ pub enum Overwrite {
     /// Take up a column of the same key; refuse one of another.
     #[default]
     No,
-    /// Drop all columns of the name first.
+    /// Take up a column of the same key and layout; drop all others of the name.
     Yes,
 }
 
@@ -187,13 +187,33 @@ impl Cache {
     /// When the spec is impossible, another process writes the column, or one of the name has another key or layout.
     pub fn writer(&self, spec: &ColumnSpec, overwrite: Overwrite) -> Result<ColumnWriter> {
         let _lock = lock_waiting(&self.folder)?;
+        self.supersede([spec], overwrite)?;
+        self.open_writer(spec)
+    }
+
+    /// Opens several columns for writing, as [`Cache::writer`] does one: all of them, or, where one is refused, none. Then
+    /// nothing was begun and nothing dropped.
+    ///
+    /// # Errors
+    /// As [`Cache::writer`], for the first column that is refused.
+    pub fn writers(&self, specs: &[ColumnSpec], overwrite: Overwrite) -> Result<Vec<ColumnWriter>> {
+        let _lock = lock_waiting(&self.folder)?;
+        self.supersede(specs, overwrite)?;
+        specs.iter().map(|spec| self.open_writer(spec)).collect()
+    }
+
+    /// Drops the columns that those asked for take the place of, once it is known that none is refused.
+    fn supersede<'a>(&self, specs: impl IntoIterator<Item = &'a ColumnSpec>, overwrite: Overwrite) -> Result<()> {
         let columns = self.columns_folder();
-        if overwrite == Overwrite::Yes {
-            for folder in columns::named(&columns, &spec.name)? {
-                columns::remove(&columns.join(folder))?;
-            }
-        }
-        ColumnWriter::open(&WriterRequest { columns: &columns, rows: &self.rows, spec })
+        let found = specs
+            .into_iter()
+            .map(|spec| superseded(&WriterRequest { columns: &columns, rows: &self.rows, spec }, overwrite));
+        let found = found.collect::<Result<Vec<_>>>()?;
+        found.into_iter().flatten().try_for_each(Superseded::remove)
+    }
+
+    fn open_writer(&self, spec: &ColumnSpec) -> Result<ColumnWriter> {
+        ColumnWriter::open(&WriterRequest { columns: &self.columns_folder(), rows: &self.rows, spec })
     }
 
     fn columns_folder(&self) -> PathBuf {

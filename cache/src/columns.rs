@@ -103,7 +103,7 @@ pub(crate) fn live_journal(folder: &Path, manifest: Option<&Manifest>, missing: 
 }
 
 /// What the folder says of its column.
-fn state(folder: &Path) -> Result<ColumnState> {
+pub(crate) fn state(folder: &Path) -> Result<ColumnState> {
     let manifest = Manifest::read_if_any(folder)?;
     let journal = live_journal(folder, manifest.as_ref(), MissingMap::new())?;
     let progress = journal.map(|replay| Unfinished { rows_done: replay.rows_done(), column: replay.plan.column });
@@ -180,9 +180,13 @@ fn open_lock(path: &Path) -> Result<File> {
     file.map_err(CacheError::io("open", path))
 }
 
-/// Drops a column: the manifest first, so that a crash leaves no column that lacks shards; the lock file last.
+/// Drops a column.
 pub(crate) fn remove(folder: &Path) -> Result<()> {
-    let _lock = lock(folder)?;
+    remove_locked(folder, lock(folder)?)
+}
+
+/// Drops a column whose lock is held: the manifest first, so that a crash leaves no column that lacks shards; the lock file last.
+pub(crate) fn remove_locked(folder: &Path, _lock: Lock) -> Result<()> {
     for first in [manifest::FILE, journal::FILE] {
         remove_if_any(&folder.join(first))?;
         sync_folder(folder)?;

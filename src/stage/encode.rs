@@ -119,19 +119,19 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
     tell_changes(&changes, cache.rows().len(), progress);
 
     let overwrite = if options.overwrite { Overwrite::Yes } else { Overwrite::No };
-    let writers = model
+    let specs: Vec<ColumnSpec> = model
         .compiled
         .outputs()
         .iter()
         .zip(&model.resolved.plan.taps)
         .map(|(output, tap)| {
-            let spec = ColumnSpec::new(&output.name, model.key(tap), output.dtype, output.row_shape.clone())
+            ColumnSpec::new(&output.name, model.key(tap), output.dtype, output.row_shape.clone())
                 .with_batch_rows(model.resolved.plan.batch as u32)
                 .with_provenance(provenance(recipe, &model, device))
-                .retrying_missing(options.retry_missing);
-            cache.writer(&spec, overwrite)
+                .retrying_missing(options.retry_missing)
         })
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect();
+    let writers = cache.writers(&specs, overwrite)?;
     let work = Work::new(writers);
     let meter = Meter::default();
     let start = Instant::now();

@@ -7,6 +7,7 @@
 mod committer;
 mod finish;
 mod plan;
+mod replace;
 mod resume;
 mod slot;
 mod survey;
@@ -24,6 +25,7 @@ use crate::publish::ContentHash;
 use crate::{ColumnPlan, ColumnSpec, Manifest, Reason, Rows};
 use committer::{Committed, Committer};
 use finish::Existing;
+pub(crate) use replace::{Superseded, superseded};
 pub use slot::Slot;
 use work::Shared;
 

@@ -59,7 +59,7 @@ fn refuse_other_keys(columns: &Path, own: &Path, spec: &ColumnSpec) -> Result<()
 }
 
 /// Refuses to go on with a column that is laid out otherwise, or whose rows are no longer in the index.
-fn refuse_other_layout(folder: &Path, plan: &ColumnPlan, before: &ColumnPlan) -> Result<()> {
+pub(super) fn refuse_other_layout(folder: &Path, plan: &ColumnPlan, before: &ColumnPlan) -> Result<()> {
     let (column, path) = (plan.name.clone(), folder.to_owned());
     if before.key_digest != plan.key_digest {
         let differences = plan.key.diff(&before.key);

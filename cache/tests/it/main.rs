@@ -7,5 +7,6 @@ mod golden;
 mod model;
 mod python;
 mod reader;
+mod replace;
 mod verify;
 mod writer;

@@ -89,7 +89,7 @@ pub struct TooManyMissing {
     pub column: String,
     /// Its missing rows.
     pub missing: u32,
-    /// All rows.
+    /// The rows that the data set still holds.
     pub rows: u32,
     /// The counts by reason.
     pub by_reason: String,
@@ -221,7 +221,7 @@ impl Work {
 }
 
 fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissing> {
-    let rows = writer.plan().rows;
+    let rows = writer.rows_held();
     let by_reason = writer.missing_by_reason();
     let missing: u32 = by_reason.values().sum();
     if f64::from(missing) <= allowed * f64::from(rows) {

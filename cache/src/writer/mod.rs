@@ -107,7 +107,7 @@ impl ColumnWriter {
     pub(crate) fn open(request: &WriterRequest<'_>) -> Result<Self> {
         let resumed = resume::resume(request)?;
         let shared = Arc::new(resumed.shared);
-        let by_reason = Mutex::new(known_missing(&resumed.missing, &resumed.todo));
+        let by_reason = Mutex::new(known_missing(&resumed.missing, &resumed.todo, request.rows));
         let committer = Committer::start(Arc::clone(&shared), resumed.journal, resumed.missing);
         Ok(Self {
             states: resumed.todo.iter().map(|_| AtomicU8::new(FREE)).collect(),
@@ -120,6 +120,7 @@ impl ColumnWriter {
             committer,
             existing: resumed.existing,
             rows: Arc::clone(request.rows),
+            held: resumed.held,
             _lock: resumed.lock,
         })
     }
@@ -189,14 +190,20 @@ impl ColumnWriter {
         self.committer.flush()
     }
 
-    /// The column's missing rows so far by the name of the reason, those found by earlier writers included.
+    /// The column's missing rows so far by the name of the reason, those found by earlier writers included. Rows that are gone from
+    /// the data set do not count: nothing can be done about them.
     pub fn missing_by_reason(&self) -> BTreeMap<String, u32> {
         self.by_reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The rows that [`ColumnWriter::missing_by_reason`] counts among: those that the data set still holds.
+    pub fn rows_held(&self) -> u32 {
+        self.held
+    }
+
     fn count_missing(&self, missing: &[Missing]) {
         let mut by_reason = self.by_reason.lock().unwrap_or_else(PoisonError::into_inner);
-        for row in missing {
+        for row in missing.iter().filter(|missing| !self.rows.is_gone(missing.row)) {
             *by_reason.entry(row.reason.to_string()).or_default() += 1;
         }
     }
@@ -224,10 +231,10 @@ impl ColumnWriter {
 }
 
 /// The missing rows that stay missing, by the name of the reason: those that are not handed out again.
-fn known_missing(missing: &MissingMap, todo: &[Batch]) -> BTreeMap<String, u32> {
+fn known_missing(missing: &MissingMap, todo: &[Batch], rows: &Rows) -> BTreeMap<String, u32> {
     let again: HashSet<u32> = todo.iter().flat_map(|batch| &batch.rows).copied().collect();
     let mut by_reason = BTreeMap::new();
-    for row in missing.values().filter(|row| !again.contains(&row.row)) {
+    for row in missing.values().filter(|row| !again.contains(&row.row) && !rows.is_gone(row.row)) {
         *by_reason.entry(row.reason.to_string()).or_default() += 1;
     }
     by_reason

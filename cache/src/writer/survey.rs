@@ -155,6 +155,10 @@ impl<'a> Surveyor<'a> {
             (None, Some(base)) => (&base.shard, Source::Base, base.retried),
             (None, None) => return Source::Nothing,
         };
+        // What the data set no longer holds cannot be tried.
+        if self.rows.is_gone(row) {
+            return source;
+        }
         let status = shard.statuses()[local as usize];
         let retry = self.retry && !tried && status != PRESENT;
         if retry || !is_fresh(self.rows.content(row), shard.content(local), status) { Source::Nothing } else { source }

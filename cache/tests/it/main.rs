@@ -4,6 +4,7 @@ mod common;
 mod crash;
 mod disk_full;
 mod golden;
+mod gone;
 mod model;
 mod python;
 mod reader;

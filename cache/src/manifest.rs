@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{CacheError, ManifestError, Result};
+use crate::key::digest_without;
 use crate::missing::MissingMap;
 use crate::publish::publish;
 use crate::{ColumnPlan, Dtype, Key};
@@ -148,6 +149,7 @@ impl Manifest {
         if version.format != FORMAT {
             return Err(ManifestError::Version { path: path.to_owned(), found: version.format });
         }
+        check_digest(path, &serde_json::from_slice(text).map_err(malformed)?)?;
         serde_json::from_slice(text).map_err(malformed)
     }
 
@@ -185,11 +187,42 @@ impl Manifest {
     pub(crate) fn publish(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE);
         publish(&path, |out| {
-            serde_json::to_writer_pretty(&mut *out, self)
+            serde_json::to_writer_pretty(&mut *out, &Sealed::new(self))
                 .map_err(|source| CacheError::io("write", &path)(source.into()))?;
             out.write_all(b"\n").map_err(CacheError::io("write", &path))
         })
     }
+}
+
+/// The member that holds the digest of all others.
+const DIGEST: &str = "digest";
+
+/// A manifest as it is written.
+#[derive(Serialize)]
+struct Sealed<'a> {
+    #[serde(flatten)]
+    manifest: &'a Manifest,
+    digest: String,
+}
+
+impl<'a> Sealed<'a> {
+    fn new(manifest: &'a Manifest) -> Self {
+        let Ok(Value::Object(members)) = serde_json::to_value(manifest) else {
+            unreachable!("a manifest is an object")
+        };
+        Self { manifest, digest: digest_without(&members, DIGEST) }
+    }
+}
+
+/// Refuses a manifest whose digest is not that of what it says. Early manifests have none.
+fn check_digest(path: &Path, manifest: &Value) -> Result<(), ManifestError> {
+    let (Some(members), Some(recorded)) = (manifest.as_object(), manifest.get(DIGEST)) else { return Ok(()) };
+    let found = digest_without(members, DIGEST);
+    if recorded == found.as_str() {
+        return Ok(());
+    }
+    let expected = recorded.as_str().map_or_else(|| recorded.to_string(), str::to_owned);
+    Err(ManifestError::Digest { path: path.to_owned(), expected, found })
 }
 
 fn check_file_name(path: &Path, file: &str) -> Result<(), ManifestError> {

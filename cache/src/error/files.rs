@@ -24,6 +24,16 @@ pub enum ManifestError {
         /// The format it names.
         found: u32,
     },
+    /// It does not say what was written.
+    #[error("the manifest `{}` is damaged: its digest is `{found}`, and it records `{expected}`\nhint: put the file back from a copy, or drop the column and encode it again", path.display())]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// Recorded.
+        expected: String,
+        /// Computed.
+        found: String,
+    },
     /// The plan in it makes no sense.
     #[error("the manifest `{}` describes an impossible column", path.display())]
     Plan {

@@ -153,7 +153,10 @@ fn the_digest_of_a_manifest_is_the_same_today() {
         let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
         format!("{} {}", spec.name, manifest["digest"].as_str().unwrap())
     });
-    insta::assert_snapshot!(digests.join("\n"), @"");
+    insta::assert_snapshot!(digests.join("\n"), @r"
+    pooled d80f9def078d41cefd22ebd832ead108d01466937440f9c04a39a2e3e19495fc
+    regions 76ccb5ea4855f69113e7da6705f42e48fd9a62ab42b6f7f811fd392510cec70e
+    ");
 }
 
 #[test]

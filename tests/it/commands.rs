@@ -162,9 +162,13 @@ fn a_damaged_manifest_is_damage_and_hides_no_other() {
 #[test]
 fn a_refused_encode_leaves_no_column_behind() {
     let place = Place::with_recipe();
-    place.icecap("encode recipe.toml --data . --cache cache --set column.0.name=first").good();
-    let line = "encode recipe.toml --data . --cache cache --set column.0.name=second --set column.1.dtype=f16";
-    let refused = place.icecap(line).bad();
+    let line = |name: &str| {
+        format!(
+            "encode recipe.toml --data . --cache cache --set column.0.name={name} --set decoder.columns=[\"{name}\"]"
+        )
+    };
+    place.icecap(&line("first")).good();
+    let refused = place.icecap(&format!("{} --set column.1.dtype=f16", line("second"))).bad();
     assert!(refused.contains("`whole`"), "{refused}");
     let listed = place.icecap("cache list cache --json").good().json();
     let names: Vec<&str> =
@@ -186,10 +190,10 @@ fn pictures_gone_from_the_data_set_are_not_missing() {
         |more: &str| place.icecap(&format!("encode folder.toml --data . --cache cache --json {more}")).good().json();
     encode("");
     std::fs::rename(place.path("pictures/2.png"), place.path("2.png")).expect("it moves");
-    encode("--set column.0.name=later --max-missing 0%");
+    encode("--set column.1.name=later --max-missing 0%");
     std::fs::rename(place.path("2.png"), place.path("pictures/2.png")).expect("it is back");
-    let report = encode("--set column.0.name=later --max-missing 0%");
-    assert_eq!((&report["encoded"], &report["columns"][0]["missing"]), (&1.into(), &serde_json::json!({})));
+    let report = encode("--set column.1.name=later --max-missing 0%");
+    assert_eq!((&report["encoded"], &report["columns"][1]["missing"]), (&1.into(), &serde_json::json!({})));
 }
 
 #[test]

@@ -267,7 +267,8 @@ fn a_draft_that_is_gone_is_made_again() {
 
 #[test]
 fn a_draft_lost_while_missing_rows_are_tried_again_brings_back_what_was_missing() {
-    let (scratch, mut images) = (Scratch::new(), Images::new(41));
+    // So many that a shard has several batches to try again, and its draft is not complete after the first.
+    let (scratch, mut images) = (Scratch::new(), Images { missing_every: 2, ..Images::new(41) });
     let cache = scratch.cache(&images);
     let manifest = write(&cache, &images, &spec());
     let lucky = Images { missing_every: 0, ..images.clone() };

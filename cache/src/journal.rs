@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CacheError, JournalError, Result};
+use crate::manifest::is_plain_name;
 use crate::missing::{Missing, MissingMap};
 use crate::publish::publish;
 use crate::rowset::RowSet;
@@ -143,8 +144,14 @@ fn parse(path: &Path, text: &[u8], missing: MissingMap) -> Result<Option<Replay>
                 let missing = before.take().unwrap_or_default();
                 *none = Some(Replay { plan, done, shards: Vec::new(), missing, written: 0 });
             }
-            (Record::Rows { done, missing }, Some(replay)) => replay.rows(&done, missing),
-            (Record::Shard(shard), Some(replay)) => replay.shard(shard),
+            (Record::Rows { done, missing }, Some(replay)) => {
+                check_missing(path, at + 1, &replay.plan.column, &missing)?;
+                replay.rows(&done, missing);
+            }
+            (Record::Shard(shard), Some(replay)) => {
+                check_shard(path, at + 1, &replay.plan.column, &shard)?;
+                replay.shard(shard);
+            }
             (_, _) => {
                 return Err(JournalError::NoPlan { path: path.to_owned() });
             }
@@ -171,6 +178,28 @@ fn check_version(path: &Path, json: &[u8]) -> Result<(), JournalError> {
         return Err(JournalError::Version { path: path.to_owned(), found: first.plan.format });
     }
     Ok(())
+}
+
+/// Refuses missing rows that the column does not have: readers look up the shard of each.
+fn check_missing(path: &Path, record: usize, plan: &ColumnPlan, missing: &[Missing]) -> Result<(), JournalError> {
+    match missing.iter().find(|missing| missing.row >= plan.rows) {
+        None => Ok(()),
+        Some(missing) => Err(JournalError::MissingRow { path: path.to_owned(), record, row: missing.row }),
+    }
+}
+
+/// Refuses a shard whose file is not in the column's folder, or which has more rows than its place. Fewer rows are what a
+/// shorter row index left.
+fn check_shard(path: &Path, record: usize, plan: &ColumnPlan, shard: &ShardRecord) -> Result<(), JournalError> {
+    let ShardRecord { entry, missing, .. } = shard;
+    if !is_plain_name(&entry.file) {
+        return Err(JournalError::FileName { path: path.to_owned(), record, file: entry.file.clone() });
+    }
+    let most = if shard.shard < plan.shards() { plan.shard_rows(shard.shard) } else { plan.rows_per_shard };
+    if entry.rows > most {
+        return Err(JournalError::ShardRows { path: path.to_owned(), record, most, found: entry.rows });
+    }
+    check_missing(path, record, plan, missing)
 }
 
 impl Replay {
@@ -248,6 +277,13 @@ mod tests {
         Record::Shard(ShardRecord { shard, entry, retried: false, missing: vec![] })
     }
 
+    /// A shard's record that `change` has changed.
+    fn bent(at: usize, change: impl FnOnce(&mut ShardRecord)) -> Record {
+        let Record::Shard(mut record) = shard(at) else { unreachable!() };
+        change(&mut record);
+        Record::Shard(record)
+    }
+
     fn text(records: &[Record]) -> Vec<u8> {
         records.iter().flat_map(line).collect()
     }
@@ -277,6 +313,38 @@ mod tests {
     fn rows_and_shards_outside_the_plan_are_ignored() {
         let replay = replayed(&text(&[plan(), rows(&[[8, u32::MAX], [7, 3]], &[]), shard(99)])).unwrap();
         assert_eq!((replay.done.ranges(0..10), replay.shards.len()), (vec![[8, 10]], 0));
+    }
+
+    #[test]
+    fn a_missing_row_outside_the_column_is_refused() {
+        let reason = Reason::Empty;
+        let outside = Missing { row: 10, reason, detail: String::new() };
+        for record in [rows(&[[8, 10]], &[9, 10]), bent(1, |shard| shard.missing.push(outside.clone()))] {
+            let error = replayed(&text(&[plan(), record])).unwrap_err();
+            assert!(matches!(error, JournalError::MissingRow { record: 2, row: 10, .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_name_that_leads_elsewhere_is_refused() {
+        for name in ["../00000.safetensors", "/etc/passwd", "a/", "", "..", "."] {
+            let error = replayed(&text(&[plan(), bent(0, |shard| shard.entry.file = name.into())])).unwrap_err();
+            assert!(matches!(&error, JournalError::FileName { record: 2, file, .. } if file == name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_shard_of_more_rows_than_its_place_has_is_refused() {
+        for (at, most) in [(0, 4), (2, 2)] {
+            assert!(replayed(&text(&[plan(), bent(at, |shard| shard.entry.rows = most)])).is_ok());
+            for found in [most + 1, u32::MAX] {
+                let error = replayed(&text(&[plan(), bent(at, |shard| shard.entry.rows = found)])).unwrap_err();
+                let JournalError::ShardRows { record: 2, most: told, found: named, .. } = error else {
+                    panic!("{error}")
+                };
+                assert_eq!((told, named), (most, found));
+            }
+        }
     }
 
     #[test]
@@ -315,9 +383,10 @@ mod tests {
             let whole = text(&records);
             let first = line(&records[0]).len();
             let end = first + ((whole.len() - first) as f64 * cut) as usize;
-            let kept = records.iter().scan(0, |bytes, record| { *bytes += line(record).len(); Some(*bytes) });
-            let kept = kept.filter(|&bytes| bytes <= end).count() as u32;
             let torn = [&whole[..end], &noise[..]].concat();
+            // The noise may put back what was cut off: a line feed alone makes a record whole again.
+            let ends = records.iter().scan(0, |bytes, record| { *bytes += line(record).len(); Some(*bytes) });
+            let kept = ends.filter(|&bytes| torn.starts_with(&whole[..bytes])).count() as u32;
             prop_assert_eq!(replayed(&torn).unwrap().written, (kept - 1) * 2);
         }
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{CacheError, ManifestError, Result};
+use crate::key::digest_without;
 use crate::missing::MissingMap;
 use crate::publish::publish;
 use crate::{ColumnPlan, Dtype, Key, Part};
@@ -183,6 +184,7 @@ impl Manifest {
         if !(1..=FORMAT).contains(&version.format) {
             return Err(ManifestError::Version { path: path.to_owned(), found: version.format });
         }
+        check_digest(path, &serde_json::from_slice(text).map_err(malformed)?)?;
         serde_json::from_slice(text).map_err(malformed)
     }
 
@@ -227,17 +229,53 @@ impl Manifest {
     pub(crate) fn publish(&self, folder: &Path) -> Result<()> {
         let path = folder.join(self.file());
         publish(&path, |out| {
-            serde_json::to_writer_pretty(&mut *out, self)
+            serde_json::to_writer_pretty(&mut *out, &Sealed::new(self))
                 .map_err(|source| CacheError::io("write", &path)(source.into()))?;
             out.write_all(b"\n").map_err(CacheError::io("write", &path))
         })
     }
 }
 
-fn check_file_name(path: &Path, file: &str) -> Result<(), ManifestError> {
-    let mut parts = Path::new(file).components();
-    match (parts.next(), parts.next()) {
-        (Some(Component::Normal(name)), None) if name == file => Ok(()),
-        _ => Err(ManifestError::FileName { path: path.to_owned(), file: file.to_owned() }),
+/// The member that holds the digest of all others.
+const DIGEST: &str = "digest";
+
+/// A manifest as it is written.
+#[derive(Serialize)]
+struct Sealed<'a> {
+    #[serde(flatten)]
+    manifest: &'a Manifest,
+    digest: String,
+}
+
+impl<'a> Sealed<'a> {
+    fn new(manifest: &'a Manifest) -> Self {
+        let Ok(Value::Object(members)) = serde_json::to_value(manifest) else {
+            unreachable!("a manifest is an object")
+        };
+        Self { manifest, digest: digest_without(&members, DIGEST) }
     }
+}
+
+/// Refuses a manifest whose digest is not that of what it says. Early manifests have none.
+fn check_digest(path: &Path, manifest: &Value) -> Result<(), ManifestError> {
+    let (Some(members), Some(recorded)) = (manifest.as_object(), manifest.get(DIGEST)) else { return Ok(()) };
+    let found = digest_without(members, DIGEST);
+    if recorded == found.as_str() {
+        return Ok(());
+    }
+    let expected = recorded.as_str().map_or_else(|| recorded.to_string(), str::to_owned);
+    Err(ManifestError::Digest { path: path.to_owned(), expected, found })
+}
+
+fn check_file_name(path: &Path, file: &str) -> Result<(), ManifestError> {
+    if is_plain_name(file) {
+        return Ok(());
+    }
+    Err(ManifestError::FileName { path: path.to_owned(), file: file.to_owned() })
+}
+
+/// Whether `file` names something in the folder itself, and nothing above or below it.
+pub(crate) fn is_plain_name(file: &str) -> bool {
+    let mut parts = Path::new(file).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == file)
 }

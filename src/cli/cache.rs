@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use icecap_cache::{Dtype, Cache, ColumnState};
+use icecap_cache::{Cache, CacheError, ColumnState, Dtype, JournalError, ManifestError, VerifyReport};
 
 use super::{
     args::Shared,
     bars::Bars,
     cache_args::{Cache as Args, CacheCommand, CacheExport, Drift, ExportKind, Import},
-    cache_tables, drift_tables, tables,
+    cache_tables, drift_tables,
+    tables::{self, Verified},
 };
 use crate::{
     foreign::SourceOptions,
@@ -63,24 +64,23 @@ struct Again {
 
 fn verify(path: &Path, wanted: &[String], again: Option<&Again>, json: bool) -> Result<()> {
     let cache = Cache::open(path)?;
-    let names: Vec<String> = match wanted {
-        [] => {
-            cache.columns()?.into_iter().filter(|info| is_whole_or_part(&info.state)).map(|info| info.folder).collect()
-        }
-        wanted => wanted.to_vec(),
-    };
     let bars = Bars::new();
-    let mut reports = Vec::new();
-    for name in &names {
-        bars.start(name, None);
-        let report = cache.verify(name, &|bytes| bars.advance(bytes))?;
+    let mut reports: Vec<Verified> = Vec::new();
+    for (name, folder, damage) in to_verify(&cache, wanted)? {
+        if let Some(damage) = damage {
+            reports.push((name, Err(damage)));
+            continue;
+        }
+        bars.start(&name, None);
+        let report = cache.verify(&folder, &|bytes| bars.advance(bytes));
         bars.finish();
-        reports.push((report.manifest.name().to_owned(), report));
+        reports.push((name, if report.as_ref().is_err_and(is_damage) { report } else { Ok(report?) }));
     }
     if !json {
         print!("{}", tables::verified(&reports));
     }
-    let sound = reports.iter().filter(|(_, report)| report.is_sound()).map(|(name, _)| name.as_str());
+    let is_sound = |report: &Result<VerifyReport, CacheError>| report.as_ref().is_ok_and(VerifyReport::is_sound);
+    let sound = reports.iter().filter(|(_, report)| is_sound(report)).map(|(name, _)| name.as_str());
     let again = match again {
         None => Vec::new(),
         Some(again) => encode_again(path, sound, again, wanted.is_empty(), &bars)?,
@@ -98,7 +98,7 @@ fn verify(path: &Path, wanted: &[String], again: Option<&Again>, json: bool) -> 
             other.join("`, `")
         );
     }
-    let damaged = reports.iter().filter(|(_, report)| !report.is_sound()).count();
+    let damaged = reports.iter().filter(|(_, report)| !is_sound(report)).count();
     if damaged > 0 {
         bail!(
             "{damaged} of {} columns are damaged\nhint: `icecap cache drop {}` the damaged ones and encode them again",
@@ -107,11 +107,6 @@ fn verify(path: &Path, wanted: &[String], again: Option<&Again>, json: bool) -> 
         );
     }
     Ok(())
-}
-
-/// Whether there is a manifest to verify by.
-fn is_whole_or_part(state: &ColumnState) -> bool {
-    matches!(state, ColumnState::Finished(_) | ColumnState::Extending(..) | ColumnState::Part(_))
 }
 
 /// Encodes rows of each column again. Of all columns, those that say not how are passed over; one that was named is not.
@@ -134,6 +129,28 @@ fn encode_again<'a>(
         }
     }
     Ok(reports)
+}
+
+/// The names and folders of the columns to verify, those wanted or all that are finished, and why one cannot be understood.
+fn to_verify(cache: &Cache, wanted: &[String]) -> Result<Vec<(String, String, Option<CacheError>)>> {
+    if !wanted.is_empty() {
+        return Ok(wanted.iter().map(|name| (name.clone(), name.clone(), None)).collect());
+    }
+    let columns = cache.columns()?.into_iter().filter_map(|column| match column.state {
+        ColumnState::Unfinished(_) => None,
+        ColumnState::Damaged(error) if is_damage(&error) => Some((column.name, column.folder, Some(error))),
+        _ => Some((column.name, column.folder, None)),
+    });
+    Ok(columns.collect())
+}
+
+/// What cannot be understood is a finding; what cannot be reached, or is of a later program, is a failure.
+fn is_damage(error: &CacheError) -> bool {
+    match error {
+        CacheError::Manifest(error) => !matches!(error, ManifestError::Version { .. }),
+        CacheError::Journal(error) => !matches!(error, JournalError::Version { .. }),
+        _ => false,
+    }
 }
 
 fn drop_columns(path: &Path, names: &[String]) -> Result<()> {

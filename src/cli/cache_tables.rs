@@ -1,9 +1,9 @@
 //! What `icecap cache merge`, `import` and `verify --recompute` print.
 
-use icecap_cache::{MergeReport, VerifyReport};
+use icecap_cache::MergeReport;
 use serde_json::{Value, json};
 
-use super::tables::{self, reasons};
+use super::tables::{self, Verified, reasons};
 use crate::{
     report::{Table, bytes, shape},
     stage::{import::ImportReport, recompute::RecomputeReport},
@@ -89,7 +89,7 @@ pub(super) fn recomputed(reports: &[RecomputeReport]) -> String {
     reports.iter().map(line).collect()
 }
 
-pub(super) fn verified_json(reports: &[(String, VerifyReport)], again: &[RecomputeReport]) -> Value {
+pub(super) fn verified_json(reports: &[Verified], again: &[RecomputeReport]) -> Value {
     let mut value = tables::verified_json(reports);
     for column in value.as_array_mut().into_iter().flatten() {
         if let Some(report) = again.iter().find(|report| column["column"] == *report.column) {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
-use icecap_cache::{Cache, ColumnState, Damage, DamagedPart, Rows, VerifyReport};
+use icecap_cache::{Cache, CacheError, ColumnState, Damage, DamagedPart, Rows, VerifyReport};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -189,9 +189,19 @@ pub(super) fn trained_line(report: &TrainReport) -> String {
     )
 }
 
-pub(super) fn verified(reports: &[(String, VerifyReport)]) -> String {
+/// A column's name, and what verifying it found; the error where its manifest cannot be understood.
+pub(super) type Verified = (String, Result<VerifyReport, CacheError>);
+
+pub(super) fn verified(reports: &[Verified]) -> String {
     let mut shown = String::new();
     for (name, report) in reports {
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => {
+                shown += &format!("{name}: DAMAGED\n  {}\n", error.to_string().replace('\n', "\n  "));
+                continue;
+            }
+        };
         if report.is_sound() {
             shown += &format!("{name}: sound, {} in {} shards\n", bytes(report.bytes), report.shards);
             continue;
@@ -212,14 +222,13 @@ fn damage_line(damage: &Damage) -> String {
     format!("`{}`: {part}", damage.file)
 }
 
-pub(super) fn verified_json(reports: &[(String, VerifyReport)]) -> Value {
-    let one = |(name, report): &(String, VerifyReport)| {
-        json!({
-            "column": name,
-            "sound": report.is_sound(),
-            "bytes": report.bytes,
-            "damages": report.damage.iter().map(damage_line).collect::<Vec<_>>(),
-        })
+pub(super) fn verified_json(reports: &[Verified]) -> Value {
+    let one = |(name, report): &Verified| {
+        let (bytes, damages) = match report {
+            Ok(report) => (Some(report.bytes), report.damage.iter().map(damage_line).collect()),
+            Err(error) => (None, vec![error.to_string()]),
+        };
+        json!({ "column": name, "sound": damages.is_empty(), "bytes": bytes, "damages": damages })
     };
     reports.iter().map(one).collect()
 }

@@ -149,20 +149,20 @@ pub(super) fn encode_dataset(
     tell_changes(&changes, cache.rows().len(), progress);
 
     let overwrite = if options.overwrite { Overwrite::Yes } else { Overwrite::No };
-    let writers = model
+    let specs: Vec<ColumnSpec> = model
         .columns
         .iter()
         .enumerate()
         .map(|(at, column)| {
-            let spec = ColumnSpec::new(&column.name, model.key(at), column.dtype, column.row_shape.clone())
+            ColumnSpec::new(&column.name, model.key(at), column.dtype, column.row_shape.clone())
                 .with_batch_rows(model.resolved.plan.batch as u32)
                 .with_provenance(provenance(recipe, &model, &devices))
                 .with_part(options.part)
                 .with_shard_rows(options.shard_rows)
-                .retrying_missing(options.retry_missing);
-            cache.writer(&spec, overwrite)
+                .retrying_missing(options.retry_missing)
         })
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect();
+    let writers = cache.writers(&specs, overwrite)?;
     space::warn(&writers, &options.cache, progress);
     space::tell_idle(&writers, progress);
     let work = Work::new(writers, &model);

@@ -93,7 +93,7 @@ impl Work {
 }
 
 pub(super) fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissing> {
-    let rows = writer.progress().rows;
+    let rows = writer.rows_held();
     let by_reason = writer.missing_by_reason();
     let missing: u32 = by_reason.values().sum();
     if f64::from(missing) <= allowed * f64::from(rows) {

@@ -139,6 +139,69 @@ fn a_flipped_bit_is_found() {
 }
 
 #[test]
+fn a_damaged_manifest_is_damage_and_hides_no_other() {
+    let place = Place::with_recipe();
+    place.icecap("encode recipe.toml --data . --cache cache").good();
+    let columns = crate::support::files(&place.path("cache/columns"));
+    let manifest = |column: &str| {
+        let is_its = |name: &str| name.starts_with(column) && name.ends_with("column.json");
+        columns.iter().find(|(name, _)| is_its(name)).cloned().expect("a manifest")
+    };
+    let (name, bytes) = manifest("grid");
+    let text = String::from_utf8(bytes).expect("text");
+    for damaged in [text[..text.len() / 2].to_owned(), text.replace("\"device\": \"cpu\"", "\"device\": \"gpu\"")] {
+        assert_ne!(damaged, text);
+        place.write(&format!("cache/columns/{name}"), damaged);
+        let ended = place.icecap("cache verify cache");
+        assert_eq!(ended.code, Some(1), "{}", ended.out);
+        assert!(ended.out.contains("grid: DAMAGED") && ended.out.contains("column.json"), "{}", ended.out);
+        assert!(ended.out.contains("whole: sound"), "{}", ended.out);
+        assert!(ended.err.contains("1 of 2 columns are damaged"), "{}", ended.err);
+        let found = place.icecap("cache verify cache grid --json");
+        assert_eq!((found.code, &found.json()[0]["sound"]), (Some(1), &serde_json::json!(false)));
+    }
+    place.icecap("encode recipe.toml --data . --cache cache --overwrite").good();
+    place.icecap("cache verify cache").good();
+}
+
+#[test]
+fn a_refused_encode_leaves_no_column_behind() {
+    let place = Place::with_recipe();
+    let line = |name: &str| {
+        format!(
+            "encode recipe.toml --data . --cache cache --set column.0.name={name} --set decoder.columns=[\"{name}\"]"
+        )
+    };
+    place.icecap(&line("first")).good();
+    let refused = place.icecap(&format!("{} --set column.1.dtype=f16", line("second"))).bad();
+    assert!(refused.contains("`whole`"), "{refused}");
+    let listed = place.icecap("cache list cache --json").good().json();
+    let names: Vec<&str> =
+        listed.as_array().expect("a list").iter().filter_map(|column| column["name"].as_str()).collect();
+    assert_eq!(names, ["first", "whole"]);
+}
+
+#[test]
+fn pictures_gone_from_the_data_set_are_not_missing() {
+    let place = Place::with_recipe();
+    for index in 0..4 {
+        let scene = icecap::dataset::shapes::Scene { seed: 1, index, side: 64 };
+        place.write(&format!("pictures/{index}.png"), scene.png());
+    }
+    let recipe = place.read("recipe.toml");
+    let columns = &recipe[recipe.find("[encoder]").expect("an encoder")..];
+    place.write("folder.toml", format!("[dataset]\nformat = \"folder\"\nimages = \"pictures\"\n\n{columns}"));
+    let encode =
+        |more: &str| place.icecap(&format!("encode folder.toml --data . --cache cache --json {more}")).good().json();
+    encode("");
+    std::fs::rename(place.path("pictures/2.png"), place.path("2.png")).expect("it moves");
+    encode("--set column.1.name=later --max-missing 0%");
+    std::fs::rename(place.path("2.png"), place.path("pictures/2.png")).expect("it is back");
+    let report = encode("--set column.1.name=later --max-missing 0%");
+    assert_eq!((&report["encoded"], &report["columns"][1]["missing"]), (&1.into(), &serde_json::json!({})));
+}
+
+#[test]
 fn results_that_do_not_fit_their_annotations() {
     let place = Place::new();
     place.write("truth.json", r#"{"annotations": [{"image_id": 1, "caption": "a dog runs"}]}"#);

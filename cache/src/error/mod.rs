@@ -57,6 +57,12 @@ pub enum CacheError {
         /// One of the files in it.
         found: String,
     },
+    /// The folder holds rows or columns without the file that makes them a cache.
+    #[error("`{}` holds rows or columns of a cache that has lost its `cache.json`\nhint: put `cache.json` back (`{{\"format\": 1}}` is enough for one), or move the folder away and encode anew", path.display())]
+    LostCacheFile {
+        /// The folder.
+        path: PathBuf,
+    },
     /// `cache.json` does not say what it should.
     #[error("cannot understand `{}`", path.display())]
     CacheFile {
@@ -361,6 +367,9 @@ mod tests {
             JournalError::Version { path: path(), found: 3 },
             JournalError::Plan { path: path(), source: SpecError::NoTensors },
             JournalError::Record { path: path(), record: 2, source: json() },
+            JournalError::MissingRow { path: path(), record: 2, row: 9 },
+            JournalError::FileName { path: path(), record: 2, file: "../a".into() },
+            JournalError::ShardRows { path: path(), record: 2, most: 4, found: 5 },
         ];
         insta::assert_snapshot!(all.map(|error| error.to_string()).join("\n"), @r"
         the journal `C/file` does not start with a plan
@@ -369,6 +378,12 @@ mod tests {
         hint: use a newer icecap
         the journal `C/file` describes an impossible column
         record `2` of the journal `C/file` is not understood
+        record `2` of the journal `C/file` names the missing row `9`, which is outside the column
+        hint: drop the column, or write it anew with --overwrite
+        record `2` of the journal `C/file` names `../a`, which is not a plain file name of its folder
+        hint: drop the column, or write it anew with --overwrite
+        record `2` of the journal `C/file` gives a shard 5 rows where it has at most 4
+        hint: drop the column, or write it anew with --overwrite
         ");
     }
 }

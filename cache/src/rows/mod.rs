@@ -143,9 +143,12 @@ impl Rows {
     }
 
     /// Whether [`crate::Cache::sync_rows`] needs the content hash of this record: its source, size or time is not what
-    /// the cache knows, so the image may be another, and only its bytes can tell.
+    /// the cache knows, so the image may be another, and only its bytes can tell; or it was gone and nothing is known of its
+    /// bytes, so that columns could not tell that it is back.
     pub fn needs_content(&self, record: &RowRecord) -> bool {
-        self.find(&record.id).is_some_and(|row| record.content.is_none() && !self.line(row).is_same_file(record))
+        let is_unknown = |row| self.is_gone(row) && self.content(row).is_none();
+        let row = self.find(&record.id).filter(|_| record.content.is_none());
+        row.is_some_and(|row| !self.line(row).is_same_file(record) || is_unknown(row))
     }
 
     /// Brings the file up to date; this index stays as it was.

@@ -12,14 +12,14 @@ use crate::{ColumnPlan, ColumnSpec, Manifest, Part};
 /// A column's folder, locked, and what is in it.
 pub(super) struct Found {
     pub folder: PathBuf,
-    pub lock: std::fs::File,
+    pub lock: columns::Lock,
     pub plan: ColumnPlan,
     pub manifest: Option<Manifest>,
     pub replay: Option<Replay>,
     /// Missing rows by the manifest.
     pub listed: MissingMap,
-    /// Missing rows by manifest and journal.
-    pub missing: MissingMap,
+    /// Missing rows by the journal, on top of the manifest's: what holds of the rows in drafts.
+    pub journalled: MissingMap,
 }
 
 /// Finds the column, or makes its folder, and locks it.
@@ -36,8 +36,7 @@ pub(super) fn find(request: &WriterRequest<'_>) -> Result<Found> {
     };
     let listed: MissingMap = listed.into_iter().map(|missing| (missing.row, missing)).collect();
     let mut replay = live_journal(&folder, manifest.as_ref(), listed.clone())?;
-    let missing = replay.as_mut().map(|replay| std::mem::take(&mut replay.missing));
-    let missing = missing.unwrap_or_else(|| listed.clone());
+    let journalled = replay.as_mut().map(|replay| std::mem::take(&mut replay.missing)).unwrap_or_default();
     let before = replay.as_ref().map(|replay| &replay.plan.column).or(manifest.as_ref().map(|m| &m.column));
     let plan = spec.plan(rows.len(), before.map(|plan| plan.rows_per_shard))?;
     if let Some(before) = before {
@@ -45,7 +44,7 @@ pub(super) fn find(request: &WriterRequest<'_>) -> Result<Found> {
         let part = replay.as_ref().map(|replay| replay.plan.part).or(manifest.as_ref().map(|manifest| manifest.part));
         refuse_other_part(&folder, &plan, before, spec.part, part.flatten())?;
     }
-    Ok(Found { folder, lock, plan, manifest, replay, listed, missing })
+    Ok(Found { folder, lock, plan, manifest, replay, listed, journalled })
 }
 
 /// Refuses a name that a column of another key has.
@@ -62,7 +61,7 @@ fn refuse_other_keys(columns: &Path, own: &Path, spec: &ColumnSpec) -> Result<()
 }
 
 /// Refuses to go on with a column that is laid out otherwise, or whose rows are no longer in the index.
-fn refuse_other_layout(folder: &Path, plan: &ColumnPlan, before: &ColumnPlan) -> Result<()> {
+pub(super) fn refuse_other_layout(folder: &Path, plan: &ColumnPlan, before: &ColumnPlan) -> Result<()> {
     let (column, path) = (plan.name.clone(), folder.to_owned());
     if before.key_digest != plan.key_digest {
         let differences = plan.key.diff(&before.key);

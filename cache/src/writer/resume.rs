@@ -12,6 +12,7 @@ use super::plan::{Found, find};
 use super::survey::{Survey, Surveyor, journalled_shards, manifest_shards};
 use super::work::{Shared, Work};
 use super::{Batch, WriterRequest};
+use crate::columns::Lock;
 use crate::error::Result;
 use crate::journal::{self, Journal, PlanRecord, Record, ShardRecord};
 use crate::key::sorted;
@@ -26,7 +27,9 @@ pub(super) struct Resumed {
     /// `None` where nothing is to do.
     pub journal: Option<Journal>,
     pub missing: MissingMap,
-    pub lock: std::fs::File,
+    /// Rows that the data set still holds.
+    pub held: u32,
+    pub lock: Lock,
 }
 
 /// Opens what is there and plans what is left.
@@ -53,7 +56,7 @@ pub(super) fn resume(request: &WriterRequest<'_>) -> Result<Resumed> {
             Survey::Work(left) => drop(work.insert(shard, left)),
         }
     }
-    let todo = shards.batches();
+    let (todo, missing, held) = (shards.batches(), shards.missing(), shards.held());
     let unchanged =
         found.manifest.as_ref().is_some_and(|manifest| manifest.rows() == found.plan.rows && manifest.part == part);
     let idle = unchanged && work.is_empty() && sealed.is_empty();
@@ -80,7 +83,7 @@ pub(super) fn resume(request: &WriterRequest<'_>) -> Result<Resumed> {
         work,
         failure: Mutex::new(None),
     };
-    Ok(Resumed { shared, todo, existing, journal, missing: found.missing, lock: found.lock })
+    Ok(Resumed { shared, todo, existing, journal, missing, held, lock: found.lock })
 }
 
 /// The journal to start from: the plan, the shards complete, the rows of drafts that are trusted.
@@ -100,7 +103,7 @@ fn records(
     let drafted: u32 = done.iter().map(|range| range[1] - range[0]).sum();
     let todo = work.values().map(|work| work.left).sum::<u32>() + drafted;
     let missing =
-        done.iter().flat_map(|range| found.missing.range(range[0]..range[1])).map(|(_, m)| m.clone()).collect();
+        done.iter().flat_map(|range| found.journalled.range(range[0]..range[1])).map(|(_, m)| m.clone()).collect();
     let (part, retry_missing) = (spec.part, spec.retry_missing != Retry::No);
     let plan = PlanRecord { format: plan.format(), generation, part, column: plan.clone(), todo, retry_missing };
     let mut records = vec![Record::Plan(plan)];

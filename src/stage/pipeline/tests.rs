@@ -4,9 +4,9 @@ use std::sync::Mutex;
 
 use anyhow::bail;
 
-use super::*;
+use super::{super::prepare::Job, *};
 use crate::{
-    dataset::{Source, shapes::Scene},
+    dataset::{Item, Source, shapes::Scene},
     image::{Preprocess, Resize, View},
     progress::Silent,
 };
@@ -47,7 +47,8 @@ fn run(sessions: usize, decoders: Option<usize>, fails_at: Option<u32>) -> (Resu
     let preprocess = Preprocess { resize: Resize::Exact([8, 8]), crop: None, ..Preprocess::default() };
     let (seen, meter, views) = (Mutex::default(), Meter::default(), [View::Center]);
     let preparer = Preparer { preprocess: &preprocess, views: &views, batch: BATCH, second: None };
-    let line = Line { jobs: &jobs, items: &items, preparer, meter: &meter, progress: &Silent };
+    let reader = Reader { jobs: &jobs, items: &items, web: None };
+    let line = Line { reader, preparer, meter: &meter, progress: &Silent };
     let looker = |_| Box::new(Looker { seen: &seen, fails_at }) as Box<dyn Embedder>;
     let outcome = line.run((0..sessions).map(looker).collect(), decoders);
     let mut seen = seen.into_inner().expect("no panic");

@@ -31,15 +31,17 @@ model = "{model}"
 COLUMN = """
 [[column]]
 name = "{name}"
-tap = "{tap}"
+{taps}
 pool = "{pool}"
+{more}
 """
 
 
 def recipe(folder, images, model, columns, preprocess=""):
     text = RECIPE.format(images=images, model=model, preprocess=preprocess)
-    for name, tap, pool in columns:
-        text += COLUMN.format(name=name, tap=tap, pool=pool)
+    for name, tap, pool, *more in columns:
+        taps = f'tap = "{tap}"' if isinstance(tap, str) else f"taps = {json.dumps(tap)}"
+        text += COLUMN.format(name=name, taps=taps, pool=pool, more="\n".join(more))
     path = Path(folder) / f"{len(columns)}.toml"
     path.write_text(text)
     return path

@@ -76,7 +76,7 @@ impl<'w> Slot<'w> {
     }
 
     /// Writes a row of an i8 column and its scale, from the row as `f32` (little-endian bytes). Returns whether it could: not where
-    /// an element is not finite, see [`crate::quantize`]; the row's bytes hold no promise then.
+    /// an element is not finite, see [`crate::quantize()`]; the row's bytes hold no promise then.
     ///
     /// # Errors
     /// When the row is not one to do, the column is not i8, or `bytes` are not four an element.

@@ -212,12 +212,15 @@ fn without_digest(name: &str, bytes: &[u8]) -> Vec<u8> {
 fn the_digest_of_a_manifest_is_the_same_today() {
     let scratch = Scratch::new();
     write(&scratch.path(), 1);
-    let digests: Vec<String> = specs(1).iter().map(|spec| {
-        let folder = scratch.path().join("columns").join(format!("{}-{}", spec.name, spec.key.short()));
-        let text = std::fs::read(folder.join("column.json")).unwrap();
-        let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        format!("{} {}", spec.name, manifest["digest"].as_str().unwrap())
-    }).collect();
+    let digests: Vec<String> = specs(1)
+        .iter()
+        .map(|spec| {
+            let folder = scratch.path().join("columns").join(format!("{}-{}", spec.name, spec.key.short()));
+            let text = std::fs::read(folder.join("column.json")).unwrap();
+            let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            format!("{} {}", spec.name, manifest["digest"].as_str().unwrap())
+        })
+        .collect();
     insta::assert_snapshot!(digests.join("\n"), @r"
     pooled d80f9def078d41cefd22ebd832ead108d01466937440f9c04a39a2e3e19495fc
     regions 76ccb5ea4855f69113e7da6705f42e48fd9a62ab42b6f7f811fd392510cec70e

@@ -3,8 +3,13 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+use icecap_cache::Part;
 
-use crate::encoder::Device;
+use super::cache_args::{Cache, Drift};
+
+use super::sources::{PartArgs, RetryMissing, WebArgs};
+
+use crate::encoder::{Device, Devices, EncoderError};
 
 /// Image captioning from frozen encoders: encode a data set once, train many decoders on the cached embeddings.
 #[derive(Debug, Parser)]
@@ -29,8 +34,10 @@ pub(super) enum Command {
     Demo(Demo),
     Export(Export),
     Inspect(Inspect),
+    Plan(Plan),
     Encode(Encode),
     Cache(Cache),
+    Drift(Drift),
     Train(Train),
     Caption(Caption),
     Evaluate(Evaluate),
@@ -96,18 +103,43 @@ pub(super) struct RecipeArgs {
     pub sets: Vec<String>,
 }
 
+/// What an encode would do: rows, columns, bytes, what is there already, and the time, from a short probe
+#[derive(Debug, Args)]
+#[command(after_help = "Nothing is written. Fails where the disk is too small.\n\n\
+    Example:\n  icecap plan pipelines/flickr8k-attention.toml --data data --cache caches/flickr8k")]
+pub(super) struct Plan {
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// The cache's folder; it need not exist
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub cache: PathBuf,
+    /// cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu", value_parser = devices)]
+    pub device: String,
+    /// Threads to use (default: all cores)
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Images to encode for the probe
+    #[arg(long, default_value_t = crate::stage::plan::PROBE_IMAGES, value_name = "N")]
+    pub probe: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Stage one: run the frozen encoder over a data set and keep the columns that the recipe names
 #[derive(Debug, Args)]
 #[command(after_help = "Resumes by itself: run the same command again after any interruption.\n\n\
-    Example:\n  icecap encode pipelines/flickr8k-attention.toml --data data --cache caches/flickr8k")]
+    Example:\n  icecap encode pipelines/flickr8k-attention.toml --data data --cache caches/flickr8k\n  \
+    icecap encode pipelines/resnet-gpt2.toml --data data --cache caches/cc3m --sample 100000 --max-missing 40%")]
 pub(super) struct Encode {
     #[command(flatten)]
     pub recipe: RecipeArgs,
     /// The cache's folder; made where it isn't there
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: PathBuf,
-    /// cpu, cuda or cuda:N
-    #[arg(long, default_value = "cpu", value_parser = device)]
+    /// cpu, cuda, cuda:N, or several GPUs: cuda:0,1
+    #[arg(long, default_value = "cpu", value_parser = devices)]
     pub device: String,
     /// Threads to use (default: all cores)
     #[arg(long)]
@@ -115,66 +147,25 @@ pub(super) struct Encode {
     /// Drop columns of the same name made in another way, and encode them anew
     #[arg(long)]
     pub overwrite: bool,
-    /// Try again the pictures that an earlier run recorded as missing
-    #[arg(long)]
-    pub retry_missing: bool,
+    /// Try again the pictures that an earlier run recorded as missing: those that may be had by now, or =all of them
+    #[arg(long, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "temporary")]
+    pub retry_missing: Option<RetryMissing>,
     /// Fail when more than this share of the pictures is missing
     #[arg(long, default_value = "5%", value_name = "P", value_parser = percentage)]
     pub max_missing: f64,
+    /// Encode part I of N: whole shards of each column, into a cache of its own (join them with `icecap cache merge`)
+    #[arg(long, value_name = "I/N")]
+    pub part: Option<Part>,
+    /// Rows a shard of new columns (default: about 256 MiB a shard)
+    #[arg(long, value_name = "N")]
+    pub shard_rows: Option<u32>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// Look after a cache
-#[derive(Debug, Args)]
-pub(super) struct Cache {
-    #[command(subcommand)]
-    pub command: CacheCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum CacheCommand {
-    /// List the columns of a cache, finished and unfinished
-    #[command(after_help = "Example:\n  icecap cache list caches/flickr8k")]
-    List {
-        /// The cache's folder
-        cache: PathBuf,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Read every byte of the columns and compare it with the digests that were written
-    #[command(after_help = "Example:\n  icecap cache verify caches/flickr8k grid7")]
-    Verify {
-        /// The cache's folder
-        cache: PathBuf,
-        /// Only these columns
-        columns: Vec<String>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// List the pictures that have no embedding, and why
-    #[command(after_help = "Example:\n  icecap cache missing caches/flickr8k grid7")]
-    Missing {
-        /// The cache's folder
-        cache: PathBuf,
-        /// Only these columns
-        columns: Vec<String>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Remove columns; the others are not touched
-    #[command(after_help = "Example:\n  icecap cache drop caches/flickr8k grid7")]
-    Drop {
-        /// The cache's folder
-        cache: PathBuf,
-        /// The columns
-        #[arg(required = true)]
-        columns: Vec<String>,
-    },
+    #[command(flatten)]
+    pub take: PartArgs,
+    #[command(flatten)]
+    pub web: WebArgs,
 }
 
 /// Stage two: train a decoder on cached columns
@@ -278,8 +269,16 @@ pub(super) struct Evaluate {
     pub json: bool,
 }
 
-fn device(text: &str) -> Result<String, String> {
+pub(super) fn device(text: &str) -> Result<String, String> {
     text.parse::<Device>().map(|_| text.to_owned()).map_err(|_| "give cpu, cuda or cuda:N, such as cuda:1".to_owned())
+}
+
+/// The same where several GPUs can share the work.
+pub(super) fn devices(text: &str) -> Result<String, String> {
+    text.parse::<Devices>().map(|_| text.to_owned()).map_err(|error| match error {
+        error @ EncoderError::DeviceTwice { .. } => error.to_string(),
+        _ => "give cpu, cuda, cuda:N, such as cuda:1, or several GPUs, such as cuda:0,1".to_owned(),
+    })
 }
 
 fn assignment(text: &str) -> Result<String, String> {
@@ -289,7 +288,7 @@ fn assignment(text: &str) -> Result<String, String> {
     }
 }
 
-fn percentage(text: &str) -> Result<f64, String> {
+pub(super) fn percentage(text: &str) -> Result<f64, String> {
     let share = match text.strip_suffix('%') {
         Some(number) => number.trim().parse::<f64>().map(|percent| percent / 100.0),
         None => text.parse::<f64>(),

@@ -43,7 +43,7 @@ fn nucleus(log_probs: &Tensor, spec: &DecodeSpec, draws: &Tensor) -> Tensor {
     let probabilities = &probabilities * before.lt(spec.top_p).to_kind(Kind::Float);
     let reached = probabilities.cumsum(1, Kind::Float);
     let aim = draws.unsqueeze(1) * reached.narrow(1, kept - 1, 1);
-    let count = (&probabilities.gt(0.0)).to_kind(Kind::Int64).sum_dim_intlist(1, true, Kind::Int64);
+    let count = probabilities.gt(0.0).to_kind(Kind::Int64).sum_dim_intlist(1, true, Kind::Int64);
     let place = reached.le_tensor(&aim).to_kind(Kind::Int64).sum_dim_intlist(1, true, Kind::Int64);
     let place = place.minimum(&(count - 1)).clamp_min(0);
     tokens.gather(1, &place, false).squeeze_dim(1)

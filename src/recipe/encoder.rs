@@ -1,4 +1,4 @@
-//! The sections `[encoder]` and `[[column]]`, and what they mean together with the encoder's own recipe.
+//! The section `[encoder]`, and what it means together with the columns and the encoder's own recipe.
 //!
 //! What a section leaves out is taken from the model: an encoder known by name, or the metadata that `icecap export` writes
 //! into its ONNX files, says how its pictures were prepared. A model that says nothing must be described: a guessed
@@ -9,12 +9,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use icecap_cache::Dtype;
 use serde::{Deserialize, Serialize};
 
+use super::ColumnSpec;
 use crate::{
-    encoder::{Channels, EncoderPlan, ModelMetadata, Normalize, Pool, Tap},
-    image::{Interpolation, Preprocess, Resize},
+    encoder::{Channels, EncoderPlan, ModelMetadata, Normalize, Precision},
+    image::{Decode, Interpolation, Preprocess, Resize, View},
 };
 
 /// Images a run of the encoder where the recipe doesn't say.
@@ -56,6 +56,12 @@ pub struct EncoderSpec {
     /// Pictures of more pixels are missing rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_pixels: Option<u64>,
+    /// `exact` (the default) or `fast`: JPEGs far larger than what is made of them are decoded at a half, a quarter or an eighth of their size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode: Option<Decode>,
+    /// `f32` (the default) or `f16`: what the encoder computes in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
 }
 
 /// A crop: a square's side or `[height, width]`.
@@ -75,29 +81,6 @@ impl Crop {
             Self::Sides(sides) => sides,
         }
     }
-}
-
-/// One `[[column]]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ColumnSpec {
-    /// The column's name.
-    pub name: String,
-    /// The tensor of the encoder's graph; `icecap inspect` lists them.
-    pub tap: String,
-    /// `none`, `global`, or a grid such as `7x7`.
-    #[serde(default)]
-    pub pool: Pool,
-    /// Divide each vector by its length.
-    #[serde(default)]
-    pub l2: bool,
-    /// `f16`, `bf16` or `f32`.
-    #[serde(default = "half")]
-    pub dtype: Dtype,
-}
-
-fn half() -> Dtype {
-    Dtype::F16
 }
 
 /// Where the encoder's ONNX file comes from.
@@ -131,8 +114,10 @@ impl ModelSource {
 pub struct ResolvedEncoder {
     /// Decode, resize, crop.
     pub preprocess: Preprocess,
-    /// Normalise, run, tap, pool, cast.
+    /// Normalise, run, tap, pool, cast: all columns, in the recipe's order.
     pub plan: EncoderPlan,
+    /// The views that a row of each column is made of, in the order of the plan's taps.
+    pub views: Vec<Vec<View>>,
 }
 
 /// The recipe leaves out what the model doesn't say either.
@@ -198,6 +183,7 @@ impl EncoderSpec {
             crop: self.crop.map(Crop::sides).or(own_crop),
             interpolation: self.interpolation.or(own.and_then(interpolation_of)).unwrap_or_default(),
             max_pixels: self.max_pixels.unwrap_or(defaults.max_pixels),
+            decode: self.decode.unwrap_or_default(),
         };
         let base = base.unwrap_or_default();
         let normalize = Normalize {
@@ -212,9 +198,11 @@ impl EncoderSpec {
             height: height as usize,
             width: width as usize,
             batch: self.batch.unwrap_or(DEFAULT_BATCH),
+            precision: self.precision.unwrap_or_default(),
             taps: columns.iter().map(ColumnSpec::tap).collect(),
         };
-        Ok(ResolvedEncoder { preprocess, plan })
+        let views = columns.iter().map(ColumnSpec::views).collect();
+        Ok(ResolvedEncoder { preprocess, plan, views })
     }
 }
 
@@ -232,13 +220,6 @@ fn file_label(path: &Path) -> String {
 fn interpolation_of(own: &ModelMetadata) -> Option<Interpolation> {
     serde_json::from_value(own.interpolation.clone()?.into()).ok()
 }
-
-impl ColumnSpec {
-    fn tap(&self) -> Tap {
-        Tap { name: self.name.clone(), tensor: self.tap.clone(), pool: self.pool, l2: self.l2, dtype: self.dtype }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,14 +8,15 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use icecap_cache::{Dtype, dequantize, quantize};
 use serde::Serialize;
 
-use super::{evaluate::SearchOptions, model::Model, run::Run};
+use super::{embed::Embedding, evaluate::SearchOptions, model::Model, run::Run};
 use crate::{
     batch::{self, Column, HeldColumn},
     decoder,
-    encoder::{self, Device, EncoderSession},
-    image::{self, ImageError},
+    encoder::{self, Device},
+    image::{self, ImageError, Picture, View},
     progress::Progress,
     recipe::ColumnSpec,
 };
@@ -136,13 +137,13 @@ pub fn caption(
     let (decoder, note) = run.decoder(&options.device)?;
     note.iter().for_each(|note| progress.line(note));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut session = EncoderSession::new(&model.compiled, device, threads)?;
+    let mut embedding = Embedding::new(&model, device, threads, |_| true)?;
     let spec = options.search.apply(&run.recipe.decode)?;
     progress.start("caption", Some(images.len() as u64));
     let mut captions = Vec::with_capacity(images.len());
     for (at, images) in images.chunks(model.resolved.plan.batch).enumerate() {
         let mut refused = vec![None; images.len()];
-        let columns = run.view(embed(&model, &mut session, images, &mut refused)?)?;
+        let columns = run.view(embed(&model, &mut embedding, images, &mut refused)?)?;
         let rows: Vec<u32> = (0..images.len() as u32).collect();
         let prefix = batch::gather(&columns, &rows).to_device(decoder.params().device());
         let first = at * model.resolved.plan.batch;
@@ -197,40 +198,58 @@ fn open_model(run: &Run, options: &CaptionOptions) -> Result<Model> {
     let path = options.model.as_deref().unwrap_or(&run.info.model);
     let model = Model::open(&run.recipe.encoder, &columns, path)
         .with_context(|| format!("the run's encoder `{}` can't be used", path.display()))?;
-    for (tap, column) in model.resolved.plan.taps.iter().zip(&run.info.columns) {
-        if model.key(tap).digest() != column.key {
+    for (at, column) in run.info.columns.iter().enumerate() {
+        if model.key(at).digest() != column.key {
             return Err(OtherEncoder { model: path.to_owned(), column: column.input.name.clone() }.into());
         }
     }
     Ok(model)
 }
 
-/// One batch of pictures as columns held in memory. Those that can't be read are noted in `refused` and stay black.
+/// One batch of pictures as columns held in memory. Those that can't be read are noted in `refused`, and what their rows hold
+/// means nothing.
 fn embed(
     model: &Model,
-    session: &mut EncoderSession,
+    embedding: &mut Embedding<'_>,
     images: &[PathBuf],
     refused: &mut [Option<Refused>],
 ) -> Result<Vec<Arc<dyn Column>>> {
     let plan = &model.resolved.plan;
-    let mut pixels = vec![0; plan.images_bytes()];
-    let picture = plan.height * plan.width * 3;
-    for ((path, pixels), refused) in images.iter().zip(pixels.chunks_exact_mut(picture)).zip(refused) {
-        *refused = load(path, model, pixels).err().map(|error| Refused::new(path, &error));
+    let mut views = vec![vec![0; plan.images_bytes()]; model.views.len()];
+    for (slot, path) in images.iter().enumerate() {
+        refused[slot] = load(path, model, slot, &mut views).err().map(|error| Refused::new(path, &error));
     }
-    let outputs = model.compiled.outputs();
-    let mut rows: Vec<Vec<u8>> = outputs.iter().map(|output| vec![0; plan.batch * output.row_bytes()]).collect();
-    session.run(&pixels, &mut rows.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>())?;
-    let held = outputs.iter().zip(rows).map(|(output, bytes)| {
-        let (name, row_shape) = (output.name.clone(), output.row_shape.clone());
-        Arc::new(HeldColumn { name, dtype: output.dtype, row_shape, bytes }) as Arc<dyn Column>
+    let mut rows: Vec<Vec<u8>> = model.columns.iter().map(|column| vec![0; plan.batch * column.row_bytes()]).collect();
+    embedding.run(&views, images.len(), &mut rows.iter_mut().map(|rows| Some(rows.as_mut_slice())).collect())?;
+    let held = model.columns.iter().zip(rows).map(|(column, mut bytes)| {
+        let (name, row_shape) = (column.name.clone(), column.row_shape.clone());
+        let dtype = if column.is_scaled() { as_read_back(&mut bytes, column.row_bytes()) } else { column.dtype };
+        Arc::new(HeldColumn { name, dtype, row_shape, bytes }) as Arc<dyn Column>
     });
     Ok(held.collect())
 }
 
-fn load(path: &Path, model: &Model, pixels: &mut [u8]) -> Result<()> {
+/// Makes of f32 rows what the decoder was trained to see: the numbers that come back from i8. A row without a scale, which a cache
+/// would have as missing, is zero. Returns the element type of the result.
+fn as_read_back(rows: &mut [u8], row_bytes: usize) -> Dtype {
+    let mut scaled = vec![0; row_bytes / 4];
+    for row in rows.chunks_exact_mut(row_bytes) {
+        match quantize(row, &mut scaled) {
+            Some(scale) => dequantize(&scaled, scale, row),
+            None => row.fill(0),
+        }
+    }
+    Dtype::F32
+}
+
+/// Decodes the picture in `path` into its slot of every view.
+fn load(path: &Path, model: &Model, slot: usize, views: &mut [Vec<u8>]) -> Result<()> {
     let bytes = fs::read(path).with_context(|| format!("the picture `{}` can't be read", path.display()))?;
-    image::load_into(&bytes, &model.resolved.preprocess, pixels)
+    let preprocess = &model.resolved.preprocess;
+    let picture_bytes = model.resolved.plan.height * model.resolved.plan.width * 3;
+    let slots = views.iter_mut().map(|pixels| &mut pixels[slot * picture_bytes..][..picture_bytes]);
+    let mut targets: Vec<(View, &mut [u8])> = model.views.iter().copied().zip(slots).collect();
+    image::load_views(&bytes, preprocess, &mut targets, None::<fn(&Picture<'_>)>)
         .map_err(|source| BadPicture { path: path.to_owned(), source })?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use icecap_cache::CacheError;
+use icecap_cache::{CacheError, Retry};
 use serde::Serialize;
 
 use super::{
@@ -21,7 +21,8 @@ use crate::{
         self,
         shapes::{Judgement, judge},
     },
-    encoder::Device,
+    encoder::Devices,
+    fetch::FetchOptions,
     progress::Progress,
     recipe::Recipe,
 };
@@ -147,11 +148,16 @@ fn encode_options(options: &DemoOptions, cache: &Path, overwrite: bool) -> Encod
     EncodeOptions {
         cache: cache.to_owned(),
         data: options.out.clone(),
-        device: Device::Cpu,
+        devices: Devices::default(),
         threads: None,
         overwrite,
-        retry_missing: false,
+        take: dataset::Part::All,
+        retry_missing: Retry::No,
+        fetch: FetchOptions::default(),
+        keep_images: None,
         max_missing: 0.0,
+        part: None,
+        shard_rows: None,
         onnxruntime: options.onnxruntime.clone(),
         python: options.python.clone(),
     }

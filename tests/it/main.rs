@@ -1,7 +1,12 @@
 //! The integration tests: one binary, so that the slow link happens once.
 
 mod commands;
+mod fetching;
 mod journey;
 mod layers;
+mod sources;
 mod streams;
 mod support;
+mod tools;
+mod variants;
+mod web;

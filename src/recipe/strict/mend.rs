@@ -36,6 +36,8 @@ pub(super) struct Search {
     complaints: Vec<Complaint>,
     /// What was taken out or put in.
     mended: Vec<Path>,
+    /// Lists of plain values that lost entries, and which: their places in the file.
+    entries_gone: Vec<(Path, usize)>,
 }
 
 fn attempt<T: DeserializeOwned>(tree: &Table) -> Result<T, Complaint> {
@@ -44,7 +46,7 @@ fn attempt<T: DeserializeOwned>(tree: &Table) -> Result<T, Complaint> {
 
 impl Search {
     pub fn new(tree: Table) -> Self {
-        Self { tree, complaints: Vec::new(), mended: Vec::new() }
+        Self { tree, complaints: Vec::new(), mended: Vec::new(), entries_gone: Vec::new() }
     }
 
     /// What is wrong, in the order of its finding.
@@ -144,12 +146,37 @@ impl Search {
     }
 
     fn drop_value<T: DeserializeOwned>(&mut self, path: Path, message: String) -> bool {
+        if let Some((list, at)) = self.droppable_entry::<T>(&path) {
+            let mut place = list.clone();
+            place.push(self.place_in_file(&list, at).to_string());
+            self.note(Complaint::Other { path: place, message });
+            self.entries_gone.push((list.clone(), self.place_in_file(&list, at)));
+            return tree::remove_entry(&mut self.tree, &list, at);
+        }
         let blamed = self.blamed::<T>(&path, &message);
         self.note(Complaint::Other { path: blamed.clone().unwrap_or(path), message });
         let Some(path) = blamed else { return false };
         let removed = tree::remove(&mut self.tree, &path);
         self.mended.push(path);
         removed
+    }
+
+    /// The list and the place in it, where `path` is an entry of a list of plain values that can do without.
+    fn droppable_entry<T: DeserializeOwned>(&self, path: &[String]) -> Option<(Path, usize)> {
+        let (last, list) = path.split_last()?;
+        let at = last.parse().ok()?;
+        let mut trial = self.tree.clone();
+        let dropped = tree::remove_entry(&mut trial, list, at);
+        let too_short = |next: &Complaint| matches!(next, Complaint::Other { message, .. } if message.starts_with("invalid length"));
+        (dropped && !attempt::<T>(&trial).is_err_and(|next| too_short(&next))).then(|| (list.to_vec(), at))
+    }
+
+    /// Where the entry at `at` of `list` was before others were taken out.
+    fn place_in_file(&self, list: &[String], at: usize) -> usize {
+        let mut gone: Vec<usize> =
+            self.entries_gone.iter().filter(|(other, _)| other == list).map(|(_, at)| *at).collect();
+        gone.sort_unstable();
+        gone.into_iter().fold(at, |at, gone| if gone <= at { at + 1 } else { at })
     }
 
     /// The value that `message` is about: at `path`, or somewhere below where serde lost the rest of it.

@@ -39,6 +39,15 @@ pub(super) fn remove(tree: &mut Table, path: &[String]) -> bool {
     table_mut(tree, parents).is_some_and(|table| table.remove(key).is_some())
 }
 
+/// Takes the entry at `at` out of the list of plain values `list`.
+pub(super) fn remove_entry(tree: &mut Table, list: &[String], at: usize) -> bool {
+    let Some((key, parents)) = list.split_last() else { return false };
+    let list = table_mut(tree, parents).and_then(|table| table.get_mut(key)).and_then(Value::as_array_mut);
+    let Some(list) = list.filter(|list| at < list.len() && !list.iter().any(Value::is_table)) else { return false };
+    list.remove(at);
+    true
+}
+
 /// Everything at and below `path`, parents first, each list of plain values as one.
 fn all(tree: &Table, path: &[String]) -> Vec<Path> {
     let mut found = vec![path.to_vec()];

@@ -17,7 +17,7 @@ use super::{
     pipeline::{Embedder, Line, Meter, report},
     prepare::Preparer,
     read::{Reader, Web},
-    register::{refuse_smaller_part, register},
+    register::{refuse_other_data_set, refuse_smaller_part, register},
     space,
     web::{Streaming, check_keep},
     work::Work,
@@ -144,6 +144,7 @@ pub(super) fn encode_dataset(
 
     let description = json!({ "name": dataset.name, "recipe": recipe.dataset });
     let mut cache = Cache::create_or_open(&options.cache, &description)?;
+    refuse_other_data_set(&cache, dataset, &description)?;
     refuse_smaller_part(&cache, dataset, options.take)?;
     let changes = register(&mut cache, dataset, progress)?;
     tell_changes(&changes, cache.rows().len(), progress);

@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod cli;
 pub mod dataset;
+pub mod detector;
 pub mod decoder;
 pub mod encoder;
 pub mod image;

@@ -25,6 +25,7 @@ mod inspect;
 pub mod known;
 mod metadata;
 mod model;
+mod network;
 #[expect(clippy::enum_variant_names, reason = "generated: the names are ONNX's")]
 mod onnx;
 mod pixels;
@@ -42,6 +43,7 @@ pub use inspect::{TensorInfo, inspect, inspect_at};
 pub use known::{Known, known};
 pub use metadata::{ModelMetadata, read_metadata};
 pub use model::model_digest;
+pub use network::{Answer, Beginning, Ends, Feed, Network, NetworkSession, ends};
 pub use plan::{Channels, Device, EncoderPlan, Normalize, Pool, REWRITE_VERSION, Tap, key_fields};
 pub use runtime::{RuntimeInfo, init_runtime, resolve};
 pub use session::{EncoderSession, Kernels};

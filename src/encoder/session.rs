@@ -170,7 +170,7 @@ impl EncoderSession {
 }
 
 /// Session options for a device; the outer error is that no runtime is loaded.
-fn options(device: Device, intra_threads: usize) -> Result<ort::Result<SessionBuilder>, EncoderError> {
+pub(super) fn options(device: Device, intra_threads: usize) -> Result<ort::Result<SessionBuilder>, EncoderError> {
     let environment = runtime::environment()?;
     let build = || {
         let builder = Session::builder(environment)?

@@ -11,17 +11,23 @@
 mod error;
 mod jpeg;
 mod orient;
+mod picture;
 mod preprocess;
 mod raster;
 mod resample;
 mod resize;
+mod variants;
+mod view;
 mod weights;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use error::ImageError;
+pub use picture::{Picture, with_picture};
 pub use preprocess::{IMPLEMENTATION, Interpolation, Preprocess, Resize};
+pub use variants::{Tiles, ViewSpec, resolve_views};
+pub use view::View;
 
 /// A decoded picture, upright.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,15 +70,11 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, ImageError> {
 /// See [`ImageError`]; `out` holds no promise then.
 pub fn load_into(bytes: &[u8], pre: &Preprocess, out: &mut [u8]) -> Result<Decoded, ImageError> {
     pre.validate()?;
-    let (height, width) = pre.output_size();
-    let expected = height as usize * width as usize * 3;
-    if out.len() != expected {
-        return Err(ImageError::Buffer { expected, found: out.len() });
-    }
-    with_scratch(|scratch| {
-        let (width, height) = decode_upright(bytes, pre.max_pixels, scratch)?;
-        resize::resize_into(scratch, (height, width), pre, out);
-        Ok(Decoded { original_size: (height, width) })
+    // Before the picture is decoded, and not only when its first view is made.
+    picture::check_buffer(pre, out)?;
+    with_picture(bytes, pre.max_pixels, |picture| {
+        picture.view(pre, View::Center, out)?;
+        Ok(Decoded { original_size: picture.size() })
     })
 }
 

@@ -26,8 +26,16 @@ impl Resampler {
         self.between.capacity() + self.wide.capacity() * 4
     }
 
-    /// Writes the shown region, `[rows.shown, columns.shown, 3]`, of `pixels`, `[rows.source, columns.source, 3]`.
-    pub fn run(&mut self, pixels: &[u8], rows: &Axis, columns: &Axis, interpolation: Interpolation, out: &mut [u8]) {
+    /// Writes the shown region, `[rows.shown, columns.shown, 3]`, of `pixels`, which is `width` pixels wide.
+    pub fn run(
+        &mut self,
+        pixels: &[u8],
+        width: u32,
+        rows: &Axis,
+        columns: &Axis,
+        interpolation: Interpolation,
+        out: &mut [u8],
+    ) {
         if !rows.is_unscaled() {
             self.down.set(rows, interpolation);
         }
@@ -40,7 +48,11 @@ impl Resampler {
         } else {
             self.down.reach()
         };
-        let source_rows = pixels.chunks_exact(columns.source as usize * 3).skip(reach.start).take(reach.len());
+        let source_rows = pixels
+            .chunks_exact(width as usize * 3)
+            .skip(rows.offset as usize + reach.start)
+            .take(reach.len())
+            .map(|row| &row[columns.offset as usize * 3..][..columns.source as usize * 3]);
         if rows.is_unscaled() {
             self.all_across(source_rows, columns, row_bytes, out.chunks_exact_mut(row_bytes));
             return;
@@ -199,12 +211,12 @@ mod tests {
     ];
 
     fn axis(source: u32, resized: u64) -> Axis {
-        Axis { source, resized, from: 0, shown: resized as u32, at: 0 }
+        Axis { offset: 0, source, resized, from: 0, shown: resized as u32, at: 0 }
     }
 
     fn resize(pixels: &[u8], size: (u32, u32), to: (u64, u64), interpolation: Interpolation) -> Vec<u8> {
         let mut out = vec![0; (to.0 * to.1 * 3) as usize];
-        Resampler::default().run(pixels, &axis(size.0, to.0), &axis(size.1, to.1), interpolation, &mut out);
+        Resampler::default().run(pixels, size.1, &axis(size.0, to.0), &axis(size.1, to.1), interpolation, &mut out);
         out
     }
 

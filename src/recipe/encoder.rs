@@ -1,4 +1,4 @@
-//! The sections `[encoder]` and `[[column]]`, and what they mean together with the encoder's own recipe.
+//! The section `[encoder]`, and what it means together with the columns and the encoder's own recipe.
 //!
 //! What a section leaves out is taken from the model: an encoder known by name, or the metadata that `icecap export` writes
 //! into its ONNX files, says how its pictures were prepared. A model that says nothing must be described: a guessed
@@ -6,12 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
-use icecap_cache::Dtype;
 use serde::{Deserialize, Serialize};
 
+use super::ColumnSpec;
 use crate::{
-    encoder::{Channels, EncoderPlan, ModelMetadata, Normalize, Pool, Tap},
-    image::{Interpolation, Preprocess, Resize},
+    encoder::{Channels, EncoderPlan, ModelMetadata, Normalize},
+    image::{Interpolation, Preprocess, Resize, View},
 };
 
 /// Images a run of the encoder where the recipe doesn't say.
@@ -74,29 +74,6 @@ impl Crop {
     }
 }
 
-/// One `[[column]]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ColumnSpec {
-    /// The column's name.
-    pub name: String,
-    /// The tensor of the encoder's graph; `icecap inspect` lists them.
-    pub tap: String,
-    /// `none`, `global`, or a grid such as `7x7`.
-    #[serde(default)]
-    pub pool: Pool,
-    /// Divide each vector by its length.
-    #[serde(default)]
-    pub l2: bool,
-    /// `f16`, `bf16` or `f32`.
-    #[serde(default = "half")]
-    pub dtype: Dtype,
-}
-
-fn half() -> Dtype {
-    Dtype::F16
-}
-
 /// Where the encoder's ONNX file comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelSource {
@@ -128,8 +105,10 @@ impl ModelSource {
 pub struct ResolvedEncoder {
     /// Decode, resize, crop.
     pub preprocess: Preprocess,
-    /// Normalise, run, tap, pool, cast.
+    /// Normalise, run, tap, pool, cast: all columns, in the recipe's order.
     pub plan: EncoderPlan,
+    /// The views that a row of each column is made of, in the order of the plan's taps.
+    pub views: Vec<Vec<View>>,
 }
 
 /// The recipe leaves out what the model doesn't say either.
@@ -211,16 +190,11 @@ impl EncoderSpec {
             batch: self.batch.unwrap_or(DEFAULT_BATCH),
             taps: columns.iter().map(ColumnSpec::tap).collect(),
         };
-        Ok(ResolvedEncoder { preprocess, plan })
+        let views = columns.iter().map(ColumnSpec::views).collect();
+        Ok(ResolvedEncoder { preprocess, plan, views })
     }
 }
 
 fn interpolation_of(own: &ModelMetadata) -> Option<Interpolation> {
     serde_json::from_value(own.interpolation.clone()?.into()).ok()
-}
-
-impl ColumnSpec {
-    fn tap(&self) -> Tap {
-        Tap { name: self.name.clone(), tensor: self.tap.clone(), pool: self.pool, l2: self.l2, dtype: self.dtype }
-    }
 }

@@ -4,6 +4,7 @@
 //! and the stages take the resolved plans. The types of the sections live with the modules that use them; this module
 //! composes them, and knows no runtime.
 
+mod column;
 mod decoder;
 mod encoder;
 mod error;
@@ -15,8 +16,9 @@ use std::{collections::HashSet, fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
+pub use column::ColumnSpec;
 pub use decoder::DecoderSection;
-pub use encoder::{ColumnSpec, EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
+pub use encoder::{EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
 pub use error::RecipeError;
 
 use crate::{dataset::DatasetSpec, decoder::DecodeSpec, text::TokenizerSpec, trainer::TrainSpec};
@@ -101,6 +103,9 @@ impl Recipe {
             if !is_column_name(&column.name) {
                 let hint = "use letters, digits, `.`, `_` and `-`".to_owned();
                 fault(&["column", &index, "name"], format!("`{}` can't name a column", column.name), Some(hint));
+            }
+            for wrong in column.contradictions() {
+                fault(&["column", &index, wrong.key], wrong.message, Some(wrong.hint.to_owned()));
             }
         }
         if self.columns.is_empty() {

@@ -9,11 +9,11 @@ use std::{
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{evaluate::search, model::Model, run::Run};
+use super::{embed::Embedding, evaluate::search, model::Model, run::Run};
 use crate::{
     batch::{self, Column, HeldColumn},
     decoder,
-    encoder::{self, Device, EncoderSession},
+    encoder::{self, Device},
     image::{self, ImageError},
     progress::Progress,
     recipe::ColumnSpec,
@@ -80,12 +80,12 @@ pub fn caption(
     let (decoder, note) = run.decoder(&options.device)?;
     note.iter().for_each(|note| progress.line(note));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut session = EncoderSession::new(&model.compiled, device, threads)?;
+    let mut embedding = Embedding::new(&model, device, threads, |_| true)?;
     let spec = search(&run.recipe.decode, options.beam);
     progress.start("caption", Some(images.len() as u64));
     let mut captions = Vec::with_capacity(images.len());
     for images in images.chunks(model.resolved.plan.batch) {
-        let columns = run.view(embed(&model, &mut session, images)?)?;
+        let columns = run.view(embed(&model, &mut embedding, images)?)?;
         let rows: Vec<u32> = (0..images.len() as u32).collect();
         let prefix = batch::gather(&columns, &rows).to_device(decoder.params().device());
         let spoken = decoder::generate(decoder.as_ref(), &prefix, &spec, run.special());
@@ -107,8 +107,8 @@ fn open_model(run: &Run, options: &CaptionOptions) -> Result<Model> {
     let path = options.model.as_deref().unwrap_or(&run.info.model);
     let model = Model::open(&run.recipe.encoder, &columns, path)
         .with_context(|| format!("the run's encoder `{}` can't be used", path.display()))?;
-    for (tap, column) in model.resolved.plan.taps.iter().zip(&run.info.columns) {
-        if model.key(tap).digest() != column.key {
+    for (at, column) in run.info.columns.iter().enumerate() {
+        if model.key(at).digest() != column.key {
             return Err(OtherEncoder { model: path.to_owned(), column: column.input.name.clone() }.into());
         }
     }
@@ -116,26 +116,32 @@ fn open_model(run: &Run, options: &CaptionOptions) -> Result<Model> {
 }
 
 /// One batch of pictures as columns held in memory.
-fn embed(model: &Model, session: &mut EncoderSession, images: &[PathBuf]) -> Result<Vec<Arc<dyn Column>>> {
+fn embed(model: &Model, embedding: &mut Embedding<'_>, images: &[PathBuf]) -> Result<Vec<Arc<dyn Column>>> {
     let plan = &model.resolved.plan;
-    let mut pixels = vec![0; plan.images_bytes()];
-    let picture = plan.height * plan.width * 3;
-    for (path, pixels) in images.iter().zip(pixels.chunks_exact_mut(picture)) {
-        load(path, model, pixels)?;
+    let mut views = vec![vec![0; plan.images_bytes()]; model.views.len()];
+    for (slot, path) in images.iter().enumerate() {
+        load(path, model, slot, &mut views)?;
     }
-    let outputs = model.compiled.outputs();
-    let mut rows: Vec<Vec<u8>> = outputs.iter().map(|output| vec![0; plan.batch * output.row_bytes()]).collect();
-    session.run(&pixels, &mut rows.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>())?;
-    let held = outputs.iter().zip(rows).map(|(output, bytes)| {
-        let (name, row_shape) = (output.name.clone(), output.row_shape.clone());
-        Arc::new(HeldColumn { name, dtype: output.dtype, row_shape, bytes }) as Arc<dyn Column>
+    let mut rows: Vec<Vec<u8>> = model.columns.iter().map(|column| vec![0; plan.batch * column.row_bytes()]).collect();
+    embedding.run(&views, images.len(), &mut rows.iter_mut().map(|rows| Some(rows.as_mut_slice())).collect())?;
+    let held = model.columns.iter().zip(rows).map(|(column, bytes)| {
+        let (name, row_shape) = (column.name.clone(), column.row_shape.clone());
+        Arc::new(HeldColumn { name, dtype: column.dtype, row_shape, bytes }) as Arc<dyn Column>
     });
     Ok(held.collect())
 }
 
-fn load(path: &Path, model: &Model, pixels: &mut [u8]) -> Result<()> {
+/// Decodes the picture in `path` into its slot of every view.
+fn load(path: &Path, model: &Model, slot: usize, views: &mut [Vec<u8>]) -> Result<()> {
     let bytes = fs::read(path).with_context(|| format!("the picture `{}` can't be read", path.display()))?;
-    image::load_into(&bytes, &model.resolved.preprocess, pixels)
-        .map_err(|source| BadPicture { path: path.to_owned(), source })?;
+    let preprocess = &model.resolved.preprocess;
+    let picture_bytes = model.resolved.plan.height * model.resolved.plan.width * 3;
+    image::with_picture(&bytes, preprocess.max_pixels, |picture| {
+        for (view, pixels) in model.views.iter().zip(views) {
+            picture.view(preprocess, *view, &mut pixels[slot * picture_bytes..][..picture_bytes])?;
+        }
+        Ok(())
+    })
+    .map_err(|source| BadPicture { path: path.to_owned(), source })?;
     Ok(())
 }

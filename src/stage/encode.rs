@@ -6,19 +6,22 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result};
-use icecap_cache::{Cache, ColumnSpec, ColumnWriter, Manifest, Overwrite, RowsDiff, Slot};
+use anyhow::Result;
+use icecap_cache::{Cache, ColumnSpec, Manifest, Overwrite, RowsDiff};
 use serde::Serialize;
 use serde_json::json;
 
+pub use super::work::TooManyMissing;
 use super::{
     model::Model,
-    pipeline::{Embedder, Job, Line, Meter, Prepared, report},
+    pipeline::{Embedder, Line, Meter, report},
+    prepare::Preparer,
     register::register,
+    work::Work,
 };
 use crate::{
     dataset::{self, Dataset, Item},
-    encoder::{self, Device, EncoderSession},
+    encoder::{self, Device},
     progress::Progress,
     recipe::Recipe,
 };
@@ -78,25 +81,16 @@ pub struct ColumnReport {
     pub missing: BTreeMap<String, u32>,
 }
 
-/// More rows are missing than the run may lose.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{missing} of {rows} pictures of column `{column}` are missing ({by_reason}), more than the {allowed} that --max-missing allows\nhint: nothing \
-     is lost: put the pictures in place and run the same command with --retry-missing, or allow more, for example --max-missing {enough}%"
-)]
-pub struct TooManyMissing {
-    /// The column.
-    pub column: String,
-    /// Its missing rows.
-    pub missing: u32,
-    /// All rows.
-    pub rows: u32,
-    /// The counts by reason.
-    pub by_reason: String,
-    /// What was allowed.
-    pub allowed: String,
-    /// What would be enough, in per cent.
-    pub enough: u64,
+impl ColumnReport {
+    fn of(manifest: &Manifest) -> Self {
+        Self {
+            name: manifest.name().to_owned(),
+            shape: manifest.row_shape().to_vec(),
+            dtype: manifest.dtype().to_string(),
+            bytes: manifest.bytes(),
+            missing: manifest.missing.by_reason.clone(),
+        }
+    }
 }
 
 /// Encodes the data set of `recipe` into its columns.
@@ -120,26 +114,26 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
 
     let overwrite = if options.overwrite { Overwrite::Yes } else { Overwrite::No };
     let writers = model
-        .compiled
-        .outputs()
+        .columns
         .iter()
-        .zip(&model.resolved.plan.taps)
-        .map(|(output, tap)| {
-            let spec = ColumnSpec::new(&output.name, model.key(tap), output.dtype, output.row_shape.clone())
+        .enumerate()
+        .map(|(at, column)| {
+            let spec = ColumnSpec::new(&column.name, model.key(at), column.dtype, column.row_shape.clone())
                 .with_batch_rows(model.resolved.plan.batch as u32)
                 .with_provenance(provenance(recipe, &model, device))
                 .retrying_missing(options.retry_missing);
             cache.writer(&spec, overwrite)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let work = Work::new(writers);
+    let work = Work::new(writers, &model);
     let meter = Meter::default();
     let start = Instant::now();
     if !work.jobs.is_empty() {
         run(&work, &model, &cache, &dataset, device, options, &meter, progress)?;
     }
     let seconds = start.elapsed().as_secs_f64();
-    let columns = work.finish(options.max_missing)?;
+    let manifests = work.finish(options.max_missing)?;
+    let columns: Vec<ColumnReport> = manifests.iter().map(ColumnReport::of).collect();
     for column in &columns {
         cache.adopt_contents(&column.name)?;
     }
@@ -179,75 +173,6 @@ fn provenance(recipe: &Recipe, model: &Model, device: Device) -> serde_json::Val
     })
 }
 
-/// What is to be done: the writers, and the batches that at least one of them lacks.
-struct Work {
-    writers: Vec<ColumnWriter>,
-    jobs: Vec<Job>,
-}
-
-impl Work {
-    fn new(writers: Vec<ColumnWriter>) -> Self {
-        let mut rows: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        for batch in writers.iter().flat_map(ColumnWriter::todo_batches) {
-            rows.entry(batch.start).or_default().extend(&batch.rows);
-        }
-        let jobs = rows
-            .into_iter()
-            .map(|(start, mut rows)| {
-                rows.sort_unstable();
-                rows.dedup();
-                Job { start, rows }
-            })
-            .collect();
-        Self { writers, jobs }
-    }
-
-    fn images(&self) -> u64 {
-        self.jobs.iter().map(|job| job.rows.len() as u64).sum()
-    }
-
-    /// Publishes the columns, unless one of them misses too many rows: then none is, and all that was done stays.
-    fn finish(self, max_missing: f64) -> Result<Vec<ColumnReport>> {
-        for writer in &self.writers {
-            check_missing(writer, max_missing)?;
-        }
-        let finish = |writer: ColumnWriter| {
-            let name = writer.plan().name.clone();
-            let manifest = writer.finish().with_context(|| format!("the column `{name}` was not finished"))?;
-            Ok(column_report(&manifest))
-        };
-        self.writers.into_iter().map(finish).collect()
-    }
-}
-
-fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissing> {
-    let rows = writer.plan().rows;
-    let by_reason = writer.missing_by_reason();
-    let missing: u32 = by_reason.values().sum();
-    if f64::from(missing) <= allowed * f64::from(rows) {
-        return Ok(());
-    }
-    let listed: Vec<String> = by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    Err(TooManyMissing {
-        column: writer.plan().name.clone(),
-        missing,
-        rows,
-        by_reason: listed.join(", "),
-        allowed: format!("{}%", (allowed * 1000.0).round() / 10.0),
-        enough: (100.0 * f64::from(missing) / f64::from(rows)).ceil() as u64,
-    })
-}
-
-fn column_report(manifest: &Manifest) -> ColumnReport {
-    ColumnReport {
-        name: manifest.name().to_owned(),
-        shape: manifest.row_shape().to_vec(),
-        dtype: manifest.dtype().to_string(),
-        bytes: manifest.bytes(),
-        missing: manifest.missing.by_reason.clone(),
-    }
-}
-
 #[expect(clippy::too_many_arguments, reason = "the one place where all parts of stage one meet")]
 fn run(
     work: &Work,
@@ -270,16 +195,15 @@ fn run(
     };
     let sessions = sessions.min(work.jobs.len()).max(1);
     let embedders = (0..sessions)
-        .map(|_| Ok(Box::new(Session::new(work, model, device)?) as Box<dyn Embedder>))
+        .map(|_| Ok(Box::new(work.worker(model, device)?) as Box<dyn Embedder>))
         .collect::<Result<Vec<_>>>()?;
-    let line = Line {
-        jobs: &work.jobs,
-        items: &items,
+    let preparer = Preparer {
         preprocess: &model.resolved.preprocess,
+        views: &model.views,
         batch: model.resolved.plan.batch,
-        meter,
-        progress,
+        second: None,
     };
+    let line = Line { jobs: &work.jobs, items: &items, preparer, meter, progress };
     progress.start("encode", Some(work.images()));
     let (done_out, done) = crossbeam_channel::bounded(0);
     let outcome = std::thread::scope(|scope| {
@@ -290,48 +214,4 @@ fn run(
     });
     progress.finish();
     outcome
-}
-
-/// One session of the encoder, writing into the shards of all columns.
-struct Session<'a> {
-    work: &'a Work,
-    session: EncoderSession,
-    /// Where a column's rows go when they can't go straight into its shard: `batch * row_bytes` each.
-    aside: Vec<Vec<u8>>,
-}
-
-impl<'a> Session<'a> {
-    fn new(work: &'a Work, model: &Model, device: Device) -> Result<Self> {
-        let session = EncoderSession::new(&model.compiled, device, 1)?;
-        Ok(Self { work, session, aside: vec![Vec::new(); work.writers.len()] })
-    }
-}
-
-impl Embedder for Session<'_> {
-    fn embed(&mut self, prepared: &Prepared) -> Result<()> {
-        let batch = self.session.batch();
-        let start = prepared.job.start;
-        let mut slots = Vec::with_capacity(self.work.writers.len());
-        for writer in &self.work.writers {
-            slots.push(writer.batch_at(start).map(|batch| writer.slot(batch)).transpose()?);
-        }
-        let outputs = slots.iter_mut().zip(&mut self.aside).zip(&self.work.writers).map(|((slot, aside), writer)| {
-            let straight = slot.as_mut().and_then(Slot::whole_mut);
-            straight.unwrap_or_else(|| {
-                aside.resize(batch * writer.plan().row_bytes(), 0);
-                aside
-            })
-        });
-        let mut outputs: Vec<&mut [u8]> = outputs.collect();
-        self.session.run(&prepared.pixels, &mut outputs)?;
-        for ((writer, slot), aside) in self.work.writers.iter().zip(slots).zip(&self.aside) {
-            let Some(mut slot) = slot else { continue };
-            if !slot.is_whole() {
-                slot.write_batch(0, aside)?;
-            }
-            let outcomes: Vec<_> = slot.batch().rows.iter().map(|row| prepared.outcome(*row)).collect();
-            writer.commit(slot, &outcomes)?;
-        }
-        Ok(())
-    }
 }

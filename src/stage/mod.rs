@@ -5,10 +5,13 @@
 
 pub mod caption;
 pub mod demo;
+mod embed;
 pub mod encode;
 pub mod evaluate;
 pub mod model;
 mod pipeline;
+pub mod prepare;
 mod register;
 pub mod run;
 pub mod train;
+mod work;

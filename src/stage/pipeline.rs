@@ -15,44 +15,12 @@ use std::{
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use icecap_cache::{Reason, RowOutcome, content_hash};
 
-use crate::{
-    dataset::Item,
-    image::{self, Preprocess},
-    progress::Progress,
-};
+use super::prepare::{Job, Prepared, Preparer};
+use crate::{dataset::Item, progress::Progress};
 
 /// Batches of file contents that wait for a decoder, for each worker.
 const READ_AHEAD: usize = 2;
-
-/// One batch of rows, some of which are to be encoded.
-#[derive(Debug, Clone)]
-pub(super) struct Job {
-    /// The batch's first row; its slots are the rows from there on.
-    pub start: u32,
-    /// The rows to encode, ascending.
-    pub rows: Vec<u32>,
-}
-
-/// A job whose pictures are ready for the encoder.
-pub(super) struct Prepared {
-    pub job: Job,
-    /// `[batch, H, W, 3]`, slots without a picture are black.
-    pub pixels: Vec<u8>,
-    /// What became of each of the job's rows.
-    pub outcomes: Vec<RowOutcome>,
-}
-
-impl Prepared {
-    /// What became of `row`, one of the job's rows.
-    pub fn outcome(&self, row: u32) -> RowOutcome {
-        match self.job.rows.binary_search(&row) {
-            Ok(at) => self.outcomes[at].clone(),
-            Err(_) => unreachable!("a job holds the rows that each of its columns lacks"),
-        }
-    }
-}
 
 /// Takes prepared batches to their end; one for each session.
 pub(super) trait Embedder: Send {
@@ -108,8 +76,7 @@ impl Meter {
 pub(super) struct Line<'a> {
     pub jobs: &'a [Job],
     pub items: &'a [Option<&'a Item>],
-    pub preprocess: &'a Preprocess,
-    pub batch: usize,
+    pub preparer: Preparer<'a>,
     pub meter: &'a Meter,
     pub progress: &'a dyn Progress,
 }
@@ -197,7 +164,7 @@ impl Line<'_> {
             }
             let prepared = self.prepare(files, spare);
             self.embed(&mut *embedder, &prepared)?;
-            spare = prepared.pixels;
+            spare = prepared.views;
         }
         Ok(())
     }
@@ -232,62 +199,22 @@ impl Line<'_> {
         files
     }
 
-    fn prepare(&self, (job, files): Loaded, mut pixels: Vec<u8>) -> Prepared {
+    fn prepare(&self, (job, files): Loaded, spare: Vec<Vec<u8>>) -> Prepared {
         let start = Instant::now();
-        let (height, width) = self.preprocess.output_size();
-        let picture = height as usize * width as usize * 3;
-        pixels.resize(self.batch * picture, 0);
-        let mut outcomes = Vec::with_capacity(job.rows.len());
-        let mut rows = job.rows.iter().zip(files).peekable();
-        for (slot, pixels) in pixels.chunks_exact_mut(picture).enumerate() {
-            let outcome = rows.next_if(|(row, _)| **row as usize == job.start as usize + slot);
-            let Some((_, file)) = outcome else {
-                pixels.fill(0);
-                continue;
-            };
-            let outcome = self.decode_one(file, pixels);
-            if matches!(outcome, RowOutcome::Missing { .. }) {
-                pixels.fill(0);
-            }
-            outcomes.push(outcome);
-        }
+        let prepared = self.preparer.prepare(job, files, spare);
         Meter::add(&self.meter.decoding, start);
-        Prepared { job, pixels, outcomes }
-    }
-
-    fn decode_one(&self, file: io::Result<Vec<u8>>, pixels: &mut [u8]) -> RowOutcome {
-        let bytes = match file {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                return RowOutcome::Missing { reason: reason_of(&error), detail: error.to_string(), content: None };
-            }
-        };
-        let content = content_hash(&bytes);
-        match image::load_into(&bytes, self.preprocess, pixels) {
-            Ok(_) => RowOutcome::Present { content },
-            Err(error) => {
-                RowOutcome::Missing { reason: error.reason(), detail: error.to_string(), content: Some(content) }
-            }
-        }
+        prepared
     }
 
     fn embed(&self, embedder: &mut dyn Embedder, prepared: &Prepared) -> Result<()> {
         let start = Instant::now();
         embedder.embed(prepared)?;
         Meter::add(&self.meter.encoding, start);
-        let missing = prepared.outcomes.iter().filter(|outcome| matches!(outcome, RowOutcome::Missing { .. })).count();
         let images = prepared.outcomes.len() as u64;
         self.meter.images.fetch_add(images, Ordering::Relaxed);
-        self.meter.missing.fetch_add(missing as u64, Ordering::Relaxed);
+        self.meter.missing.fetch_add(prepared.missing() as u64, Ordering::Relaxed);
         self.progress.advance(images);
         Ok(())
-    }
-}
-
-fn reason_of(error: &io::Error) -> Reason {
-    match error.kind() {
-        io::ErrorKind::NotFound => Reason::NotFound,
-        _ => Reason::Unreadable,
     }
 }
 

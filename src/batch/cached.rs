@@ -38,6 +38,12 @@ impl Column for ColumnReader {
     fn gather(&self, rows: &[u32], out: &mut [u8]) -> Vec<usize> {
         Self::gather(self, rows, out)
     }
+
+    fn counts(&self, rows: &[u32]) -> Option<Vec<u32>> {
+        let tensor = self.tensor("count")?;
+        let of = |row: &u32| self.row_of(tensor, *row).and_then(|bytes| Some(f32::from_le_bytes(bytes.try_into().ok()?)));
+        Some(rows.iter().map(|row| of(row).map_or(0, |count| count as u32)).collect())
+    }
 }
 
 /// Rows that were just computed and are in no cache.
@@ -51,6 +57,8 @@ pub struct HeldColumn {
     pub row_shape: Vec<usize>,
     /// The rows, one after the other.
     pub bytes: Vec<u8>,
+    /// How many vectors each row has, where not all.
+    pub counts: Option<Vec<u32>>,
 }
 
 impl Column for HeldColumn {
@@ -80,5 +88,10 @@ impl Column for HeldColumn {
             }
         }
         absent
+    }
+
+    fn counts(&self, rows: &[u32]) -> Option<Vec<u32>> {
+        let counts = self.counts.as_ref()?;
+        Some(rows.iter().map(|row| counts.get(*row as usize).copied().unwrap_or(0)).collect())
     }
 }

@@ -15,6 +15,11 @@ pub trait Column: Send + Sync {
     /// Copies `rows`, one after another, to `out` (exactly `rows.len()` rows of bytes). Rows that the column does not
     /// hold are zeroed; returns their positions in `rows`.
     fn gather(&self, rows: &[u32], out: &mut [u8]) -> Vec<usize>;
+    /// How many of the vectors of each of `rows` there are, the first ones; nothing where it is always all of them.
+    fn counts(&self, rows: &[u32]) -> Option<Vec<u32>> {
+        let _ = rows;
+        None
+    }
 }
 
 /// One column's vectors for the images of a batch.
@@ -72,9 +77,16 @@ pub fn gather(columns: &[impl AsRef<dyn Column>], rows: &[u32]) -> Prefix {
         let mut bytes = vec![0; rows.len() * row_bytes];
         let absent: HashSet<usize> = column.gather(rows, &mut bytes).into_iter().collect();
         let size = [rows.len() as i64, vectors as i64, width as i64];
-        let present = (!absent.is_empty()).then(|| {
-            let mask: Vec<bool> = (0..rows.len()).map(|at| !absent.contains(&at)).collect();
-            Tensor::from_slice(&mask).unsqueeze(1).expand([size[0], size[1]], false)
+        let counts = column.counts(rows);
+        let there = |at: usize| match &counts {
+            _ if absent.contains(&at) => 0,
+            Some(counts) => vectors.min(counts[at] as usize),
+            None => vectors,
+        };
+        let there: Vec<usize> = (0..rows.len()).map(there).collect();
+        let present = there.iter().any(|there| *there < vectors).then(|| {
+            let mask: Vec<bool> = there.iter().flat_map(|there| (0..vectors).map(move |at| at < *there)).collect();
+            Tensor::from_slice(&mask).view([size[0], size[1]])
         });
         Vectors { data: Tensor::from_data_size(&bytes, &size, column.kind()), present }
     };
@@ -94,6 +106,8 @@ pub(crate) mod fake {
         pub absent: Vec<u32>,
         /// What row `r` holds: a function of the row and the position in it.
         pub value: fn(u32, usize) -> f32,
+        /// How many vectors each row has, where not all.
+        pub counts: Option<fn(u32) -> u32>,
     }
 
     impl Column for Memory {
@@ -116,6 +130,9 @@ pub(crate) mod fake {
             }
             (0..rows.len()).filter(|&at| self.absent.contains(&rows[at])).collect()
         }
+        fn counts(&self, rows: &[u32]) -> Option<Vec<u32>> {
+            self.counts.map(|count| rows.iter().map(|row| count(*row)).collect())
+        }
     }
 }
 
@@ -126,7 +143,8 @@ mod tests {
 
     #[test]
     fn gathers_grids_as_vectors_and_marks_absent_rows() {
-        let column = Memory { shape: vec![2, 2, 3], absent: vec![4], value: |row, at| row as f32 + at as f32 / 100.0 };
+        let value = |row, at: usize| row as f32 + at as f32 / 100.0;
+        let column = Memory { shape: vec![2, 2, 3], absent: vec![4], value, counts: None };
         let columns: Vec<Arc<dyn Column>> = vec![Arc::new(column)];
         let prefix = gather(&columns, &[7, 4, 7]);
         assert_eq!((prefix.images(), prefix.columns[0].data.size()), (3, vec![3, 4, 3]));
@@ -135,5 +153,15 @@ mod tests {
         let present: Vec<bool> = Vec::try_from(present.contiguous().view(-1)).unwrap();
         assert_eq!(present, [[true; 4], [false; 4], [true; 4]].concat());
         assert!(prefix.narrow(0, 1).columns[0].data.equal(&prefix.narrow(2, 1).columns[0].data));
+    }
+
+    #[test]
+    fn vectors_behind_the_count_are_marked_absent() {
+        let column = Memory { shape: vec![3, 2], absent: vec![5], value: |_, _| 1.0, counts: Some(|row| row) };
+        let columns: Vec<Arc<dyn Column>> = vec![Arc::new(column)];
+        let mask = |rows: &[u32]| gather(&columns, rows).columns.remove(0).present;
+        let present = Vec::<bool>::try_from(mask(&[2, 5, 3]).unwrap().view(-1)).unwrap();
+        assert_eq!(present, [true, true, false, false, false, false, true, true, true]);
+        assert!(mask(&[3, 3]).is_none(), "all are there");
     }
 }

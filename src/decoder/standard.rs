@@ -129,6 +129,10 @@ impl Column for Standardized {
         absent.iter().for_each(|at| out[at * row_bytes..][..row_bytes].fill(0));
         absent
     }
+
+    fn counts(&self, rows: &[u32]) -> Option<Vec<u32>> {
+        self.inner.counts(rows)
+    }
 }
 
 #[cfg(test)]
@@ -143,7 +147,7 @@ mod tests {
             1 => 5.0 + 0.01 * (row as f32 + (at / 3) as f32),
             _ => 7.0,
         };
-        Arc::new(Memory { shape: vec![2, 3], absent: vec![3], value })
+        Arc::new(Memory { shape: vec![2, 3], absent: vec![3], value, counts: None })
     }
 
     #[test]

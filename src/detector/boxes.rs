@@ -106,10 +106,10 @@ mod tests {
 
     #[test]
     fn the_better_of_two_that_overlap_stays() {
-        let boxes = [[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 8.0], [20.0, 0.0, 30.0, 10.0]];
-        assert_eq!(nms(&boxes, &[0.5, 0.9, 0.1], 0.5), [1, 2]);
-        assert_eq!(nms(&boxes, &[0.5, 0.9, 0.1], 0.8), [1, 0, 2], "an overlap of exactly the threshold is let pass");
-        assert_eq!(batched_nms(&boxes, &[0.5, 0.9, 0.1], &[0, 1, 0], 0.5), [1, 0, 2], "groups don't see each other");
+        let boxes = [[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0], [20.0, 0.0, 30.0, 10.0]];
+        assert_eq!(nms(&boxes, &[0.5, 0.9, 0.1], 0.4), [1, 2]);
+        assert_eq!(nms(&boxes, &[0.5, 0.9, 0.1], 0.5), [1, 0, 2], "an overlap of exactly the threshold is let pass");
+        assert_eq!(batched_nms(&boxes, &[0.5, 0.9, 0.1], &[0, 1, 0], 0.4), [1, 0, 2], "groups don't see each other");
         assert!(nms(&[], &[], 0.5).is_empty() && batched_nms(&[], &[], &[], 0.5).is_empty());
     }
 

@@ -24,7 +24,7 @@ pub struct BoxFile {
     digest: String,
     pictures: Vec<Picture>,
     /// By id and by file name.
-    by_name: HashMap<String, usize>,
+    by_name: HashMap<String, u32>,
     max: usize,
     score: f32,
 }
@@ -107,16 +107,16 @@ impl BoxFile {
         self.max
     }
 
-    /// Whether the file has a line or an image called `id` (an id or a file name).
+    /// The number of the picture called `name` (an id or a file name).
     #[must_use]
-    pub fn knows(&self, id: &str) -> bool {
-        self.by_name.contains_key(id)
+    pub fn find(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
     }
 
-    /// The regions of the picture `id` of `(height, width)`; the whole picture where the file has none for it.
+    /// The regions of the picture `number`, of `(height, width)`; the whole picture where the file has none for it.
     #[must_use]
-    pub fn regions(&self, id: &str, size: (u32, u32)) -> Regions {
-        let Some(picture) = self.by_name.get(id).map(|&index| &self.pictures[index]) else {
+    pub fn regions(&self, number: Option<u32>, size: (u32, u32)) -> Regions {
+        let Some(picture) = number.and_then(|number| self.pictures.get(number as usize)) else {
             return Regions::whole(size);
         };
         let (y, x) = picture.size.map_or((1.0, 1.0), |(h, w)| (size.0 as f32 / h, size.1 as f32 / w));
@@ -133,7 +133,7 @@ impl BoxFile {
         let not = |source| DetectorError::NotInstances { path: path.to_owned(), source };
         let file: Instances = serde_json::from_slice(bytes).map_err(not)?;
         for image in file.images {
-            let index = self.pictures.len();
+            let index = self.pictures.len() as u32;
             let size = image.height.zip(image.width).filter(|(height, width)| *height > 0.0 && *width > 0.0);
             self.pictures.push(Picture { size, boxes: Vec::new() });
             self.by_name.insert(image.id.to_string(), index);
@@ -144,7 +144,7 @@ impl BoxFile {
             let [x, y, width, height] = annotation.bbox;
             let bbox = [x, y, x + width, y + height];
             let score = annotation.score.unwrap_or(1.0);
-            self.pictures[index].boxes.push(Candidate { bbox, score, label: annotation.category_id, source: 0 });
+            self.pictures[index as usize].boxes.push(Candidate { bbox, score, label: annotation.category_id, source: 0 });
         }
         Ok(())
     }
@@ -159,7 +159,7 @@ impl BoxFile {
             let line: Line = serde_json::from_slice(text).map_err(bad)?;
             let wrong = |what, value, hint| DetectorError::Value { path: path.to_owned(), line: at, what, value, hint };
             check(&line).map_err(|(what, value, hint)| wrong(what, value, hint))?;
-            let index = self.pictures.len();
+            let index = self.pictures.len() as u32;
             if self.by_name.insert(line.id.clone(), index).is_some() {
                 return Err(wrong("a second line for", line.id, "join the boxes of a picture in one line"));
             }
@@ -222,11 +222,10 @@ mod tests {
                                {"image_id": 8, "bbox": [0, 0, 1, 1], "category_id": 3}]}"#,
         )
         .unwrap();
-        let regions = file.regions("7", (50, 100));
+        let regions = file.regions(file.find("7"), (50, 100));
         assert_eq!((regions.boxes.as_slice(), regions.labels[0]), ([[10.0, 5.0, 30.0, 15.0]].as_slice(), 18));
-        assert_eq!(file.regions("a.jpg", (25, 50)).boxes, [[5.0, 2.5, 15.0, 7.5]], "a copy of half the size");
-        assert_eq!(file.regions("b.jpg", (25, 50)), Regions::whole((25, 50)));
-        assert!(file.knows("a.jpg") && !file.knows("b.jpg"));
+        assert_eq!(file.regions(file.find("a.jpg"), (25, 50)).boxes, [[5.0, 2.5, 15.0, 7.5]], "a copy of half the size");
+        assert_eq!(file.regions(file.find("b.jpg"), (25, 50)), Regions::whole((25, 50)));
     }
 
     #[test]
@@ -236,19 +235,34 @@ mod tests {
 {"id": "b", "boxes": [[0,0,9,9]]}
 "#;
         let file = read("boxes.jsonl", text).unwrap();
-        let regions = file.regions("a", (10, 10));
+        let regions = file.regions(file.find("a"), (10, 10));
         assert_eq!((regions.labels, regions.scores), (vec![2, 4], vec![0.9, 0.9]));
-        assert_eq!(file.regions("b", (8, 8)).boxes, [[0.0, 0.0, 8.0, 8.0]]);
+        assert_eq!(file.regions(file.find("b"), (8, 8)).boxes, [[0.0, 0.0, 8.0, 8.0]]);
     }
 
     #[test]
     fn bad_files_are_told_with_their_place() {
-        insta::assert_snapshot!(message("x.json", "[]"), @"");
-        insta::assert_snapshot!(message("x.jsonl", "{\"id\": 3}"), @"");
-        insta::assert_snapshot!(message("x.jsonl", "{\"id\": \"a\", \"boxes\": [[1,2,1,3]]}"), @"");
-        insta::assert_snapshot!(message("x.jsonl", "\n{\"id\": \"a\", \"boxes\": [[1,2,2,3]], \"scores\": []}"), @"");
+        insta::assert_snapshot!(message("x.json", "[]"), @r"
+        `x.json` is not COCO instances
+        hint: an object with `images` and `annotations`; one picture a line is read from files called .jsonl
+        ");
+        insta::assert_snapshot!(message("x.jsonl", "{\"id\": 3}"), @r#"
+        line 1 of `x.jsonl` can't be read
+        hint: a line is {"id": "a.jpg", "boxes": [[x1, y1, x2, y2], ...], "scores": [...], "labels": [...]}, the last two as they like
+        "#);
+        insta::assert_snapshot!(message("x.jsonl", "{\"id\": \"a\", \"boxes\": [[1,2,1,3]]}"), @r"
+        line 1 of `x.jsonl`: a box of no size, `[1.0, 2.0, 1.0, 3.0]`
+        hint: boxes are [x1, y1, x2, y2] with x1 < x2 and y1 < y2
+        ");
+        insta::assert_snapshot!(message("x.jsonl", "\n{\"id\": \"a\", \"boxes\": [[1,2,2,3]], \"scores\": []}"), @r"
+        line 2 of `x.jsonl`: a number of scores or labels that isn't that of the boxes, `0`
+        hint: one for each box
+        ");
         let twice = "{\"id\": \"a\", \"boxes\": []}\n{\"id\": \"a\", \"boxes\": []}";
-        insta::assert_snapshot!(message("x.jsonl", twice), @"");
+        insta::assert_snapshot!(message("x.jsonl", twice), @r"
+        line 2 of `x.jsonl`: a second line for `a`
+        hint: join the boxes of a picture in one line
+        ");
     }
 
     #[test]

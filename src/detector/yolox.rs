@@ -1,8 +1,8 @@
 //! The YOLOX family: one pass over a letterboxed picture, a row of numbers for each place of three grids.
 //!
 //! Must not know recipes or caches. A YOLOX file is an ordinary encoder to icecap, whose one tap is the file's output: batches, threads and
-//! devices are the encoder's affair, and a file whose batch is fixed at one is widened there, where that changes no row. What the
-//! rows mean is decoded here, as YOLOX's `postprocess` does: `(x, y) = (row + place) * stride`, `(w, h) = exp(row) * stride`, score =
+//! devices are the encoder's affair. A file whose batch is fixed is widened there where that changes no row, and run at its own batch
+//! where it would. What the rows mean is decoded here, as YOLOX's `postprocess` does: `(x, y) = (row + place) * stride`, `(w, h) = exp(row) * stride`, score =
 //! objectness times that of the best class.
 
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::{
     policy::{Candidate, Policy, Regions},
     transform::Letterbox,
 };
-use crate::encoder::{self, Channels, CompiledEncoder, Device, EncoderPlan, EncoderSession, Normalize, Pool, Tap};
+use crate::encoder::{self, Channels, CompiledEncoder, Device, EncoderError, EncoderPlan, EncoderSession, Normalize, Pool, Tap};
 
 /// Pixels between the places of each grid.
 const STRIDES: [usize; 3] = [8, 16, 32];
@@ -49,10 +49,16 @@ impl Yolox {
             pool: Pool::None,
             l2: false,
             dtype: Dtype::F32,
+            regions: None,
         };
         let normalize = Normalize { mean: [0.0; 3], std: [1.0; 3], scale: 1.0, channels: Channels::Bgr };
         let (height, width) = (size.0 as usize, size.1 as usize);
-        let compiled = encoder::compile(path, &EncoderPlan { normalize, height, width, batch, taps: vec![tap] })?;
+        let plan = |batch| EncoderPlan { normalize: normalize.clone(), height, width, batch, taps: vec![tap.clone()] };
+        let compiled = match encoder::compile(path, &plan(batch)) {
+            // Most files are made for one picture, and a constant inside of them holds that one.
+            Err(EncoderError::FixedBatch { expected, .. }) => encoder::compile(path, &plan(expected)),
+            other => other,
+        }?;
         let shape = compiled.outputs()[0].row_shape.clone();
         let rows: usize = STRIDES.iter().map(|stride| (height / stride) * (width / stride)).sum();
         if shape.len() != 2 || shape[0] != rows || shape[1] <= BEFORE_CLASSES {

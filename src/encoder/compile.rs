@@ -16,6 +16,7 @@ use super::model::Model;
 use super::onnx::OperatorSetIdProto;
 use super::plan::{Device, EncoderPlan, Tap, key_fields};
 use super::probe::Probed;
+use super::regions::RegionInput;
 use super::{EncoderError, epilogue, graph, probe, prologue, taps};
 
 /// What one output of a compiled encoder is.
@@ -54,6 +55,8 @@ pub(super) struct Output {
     /// Its shape, batch first.
     pub shape: Vec<usize>,
     pub info: OutputInfo,
+    /// The input that says where its regions are.
+    pub regions: Option<RegionInput>,
 }
 
 struct Inner {
@@ -123,15 +126,16 @@ fn add_epilogue(model: &mut Model, plan: &EncoderPlan, probed: &[Probed]) -> Res
     let mut outputs = Vec::with_capacity(plan.taps.len());
     let mut declared = Vec::with_capacity(plan.taps.len());
     for (index, (tap, probed)) in plan.taps.iter().zip(probed).enumerate() {
-        let rows = epilogue::rows(&mut builder, tap, probed)?;
+        let rows = epilogue::rows(&mut builder, tap, probed, index)?;
         let name = output_name(index);
         epilogue::finish(&mut builder, &rows.tensor, &name, tap.dtype);
         let shape: Vec<usize> = std::iter::once(plan.batch).chain(rows.shape).collect();
         declared.push(value_info(&name, epilogue::element_type(tap.dtype), &shape));
-        outputs.push(Output { name, shape, info: rows.info });
+        outputs.push(Output { name, shape, info: rows.info, regions: rows.regions });
     }
     builder.append();
     graph.output = declared;
+    graph.input.extend(outputs.iter().filter_map(|output| Some(output.regions.as_ref()?.declare(plan.batch))));
     Ok(outputs)
 }
 

@@ -13,6 +13,7 @@ use ort::value::TensorElementType;
 use super::build::{Builder, integer, integer_list};
 use super::onnx::tensor_proto::DataType;
 use super::plan::{Pool, Tap};
+use super::regions::{self, RegionInput};
 use super::probe::Probed;
 use super::{EncoderError, OutputInfo};
 
@@ -24,13 +25,23 @@ pub(super) struct Rows {
     pub shape: Vec<usize>,
     /// What a row is.
     pub info: OutputInfo,
+    /// The input that says where its regions are, where it is a row of regions.
+    pub regions: Option<RegionInput>,
 }
 
-/// Adds what turns `tap.tensor` into rows.
-pub(super) fn rows(builder: &mut Builder<'_>, tap: &Tap, probed: &Probed) -> Result<Rows, EncoderError> {
+/// Adds what turns `tap.tensor` into rows; `index` is the column's.
+pub(super) fn rows(builder: &mut Builder<'_>, tap: &Tap, probed: &Probed, index: usize) -> Result<Rows, EncoderError> {
     let inner: Vec<usize> = probed.shape[1..].iter().map(|&size| size as usize).collect();
     let x = to_f32(builder, &tap.tensor, probed.element);
+    let regions = regions::pool(builder, tap, &x, &inner, index);
+    if tap.regions.is_some() && regions.is_none() {
+        let (column, tensor) = (tap.name.clone(), tap.tensor.clone());
+        return Err(EncoderError::RegionsNeedMap { column, tensor, shape: inner });
+    }
     let (x, shape, row_shape) = match (tap.pool, inner.as_slice()) {
+        (_, &[channels, ..]) if let Some((rows, input)) = &regions => {
+            (rows.clone(), vec![input.count, channels], vec![input.count, channels])
+        }
         (Pool::None, &[channels, height, width]) => {
             let x = builder.node("Transpose", &[&x], vec![integer_list("perm", &[0, 2, 3, 1])]);
             (x, vec![height, width, channels], vec![height * width, channels])
@@ -60,7 +71,8 @@ pub(super) fn rows(builder: &mut Builder<'_>, tap: &Tap, probed: &Probed) -> Res
         }
     };
     let x = if tap.l2 { unit_length(builder, &x) } else { x };
-    Ok(Rows { tensor: x, shape, info: OutputInfo { name: tap.name.clone(), row_shape, dtype: tap.dtype } })
+    let info = OutputInfo { name: tap.name.clone(), row_shape, dtype: tap.dtype };
+    Ok(Rows { tensor: x, shape, info, regions: regions.map(|(_, input)| input) })
 }
 
 fn to_f32(builder: &mut Builder<'_>, tensor: &str, element: TensorElementType) -> String {

@@ -213,6 +213,19 @@ pub enum EncoderError {
         /// Shape of a row before pooling.
         shape: Vec<usize>,
     },
+    /// Regions of a tensor that is no map.
+    #[error(
+        "column `{column}` pools regions of `{tensor}`, but its rows have shape {shape:?}\nhint: only maps [C, H, W] have regions; `icecap \
+         inspect` lists the shapes"
+    )]
+    RegionsNeedMap {
+        /// The column.
+        column: String,
+        /// The tap.
+        tensor: String,
+        /// Shape of a row before pooling.
+        shape: Vec<usize>,
+    },
     /// Two columns of one name.
     #[error("two columns are called `{column}`\nhint: give one of them another name")]
     DuplicateColumn {

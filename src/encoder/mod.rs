@@ -32,6 +32,7 @@ mod pixels;
 mod plan;
 mod probe;
 mod prologue;
+mod regions;
 mod runtime;
 mod session;
 mod taps;

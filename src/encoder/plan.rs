@@ -10,7 +10,7 @@ use icecap_cache::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::EncoderError;
+use super::{EncoderError, regions};
 
 /// Version of the graph edit. Raise it whenever the same plan would give other bytes.
 pub const REWRITE_VERSION: u32 = 1;
@@ -127,6 +127,9 @@ pub struct Tap {
     /// The column's element type.
     #[serde(default = "default_dtype")]
     pub dtype: Dtype,
+    /// A row is the mean of each of so many regions of the map, and `pool` says in how many cells a region is sampled (7x7).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regions: Option<usize>,
 }
 
 fn default_dtype() -> Dtype {
@@ -205,10 +208,10 @@ pub fn key_fields(model_digest: &str, plan: &EncoderPlan, tap: &Tap) -> Vec<(Str
     let n = &plan.normalize;
     let field = |name: &str, value: Value| (format!("encoder.{name}"), value);
     let decimals = |values: &[f32]| Value::from_iter(values.iter().map(|&value| shortest(value)));
-    vec![
+    let mut fields = vec![
         field("model", json!(model_digest)),
         field("tensor", json!(tap.tensor)),
-        field("pool", json!(tap.pool)),
+        field("pool", json!(regions::pool_of(tap))),
         field("l2", json!(tap.l2)),
         field("dtype", json!(tap.dtype)),
         field("height", json!(plan.height)),
@@ -218,7 +221,10 @@ pub fn key_fields(model_digest: &str, plan: &EncoderPlan, tap: &Tap) -> Vec<(Str
         field("scale", shortest(n.scale)),
         field("channels", json!(n.channels)),
         field("rewrite", json!(REWRITE_VERSION)),
-    ]
+    ];
+    // Only columns of regions have the field: all others keep the key they had before there were any.
+    fields.extend(tap.regions.map(|_| field("regions", json!(regions::METHOD))));
+    fields
 }
 
 /// The shortest decimal that means this `f32`: 0.485, and not the 0.48500001430511475 that an `f64` would make of it.

@@ -19,6 +19,7 @@ use super::blocked::{self, Table};
 use super::compile::{CompiledEncoder, Output};
 use super::pixels::Affine;
 use super::plan::Device;
+use super::regions::{RegionInput, RegionWeights};
 use super::{EncoderError, prologue, runtime};
 
 /// One worker's session. [`EncoderSession::run`] takes exactly a batch.
@@ -27,6 +28,8 @@ pub struct EncoderSession {
     binding: IoBinding,
     input: Input,
     outputs: Vec<Output>,
+    /// By output: where its regions are, for a column of regions.
+    regions: Vec<Option<RegionWeights>>,
     batch: usize,
     images_bytes: usize,
     kernels: Kernels,
@@ -115,12 +118,28 @@ impl EncoderSession {
         let plan = encoder.plan();
         let input = Input::new(encoder, device).map_err(rejected)?;
         let outputs = encoder.graph_outputs().to_vec();
-        Ok(Self { session, binding, input, outputs, batch: plan.batch, images_bytes: plan.images_bytes(), kernels })
+        let weights = |input: &RegionInput| RegionWeights::new(input.clone(), plan.batch, [plan.height, plan.width]);
+        let regions = outputs.iter().map(|output| output.regions.as_ref().map(weights).transpose());
+        let regions = regions.collect::<ort::Result<Vec<_>>>().map_err(rejected)?;
+        let (batch, images_bytes) = (plan.batch, plan.images_bytes());
+        Ok(Self { session, binding, input, outputs, regions, batch, images_bytes, kernels })
     }
 
     /// Images a run.
     pub fn batch(&self) -> usize {
         self.batch
+    }
+
+    /// Sets the regions of picture `at` of the next batch for the output `output`, a column of regions: boxes `[x1, y1, x2, y2]` in
+    /// pixels of the encoder's input. Vectors of a row beyond the last box are zero. Other outputs have no regions to set.
+    ///
+    /// # Errors
+    /// [`EncoderError::Buffer`] for more boxes than a row has vectors.
+    pub fn set_regions(&mut self, output: usize, at: usize, boxes: &[[f32; 4]]) -> Result<(), EncoderError> {
+        match self.regions.get_mut(output) {
+            Some(Some(weights)) => weights.set(at, boxes),
+            _ => Ok(()),
+        }
     }
 
     /// Encodes one batch: `images` is `[batch, H, W, 3]`, and `outputs[i]` gets `batch` rows of column `i`. The last,
@@ -162,6 +181,7 @@ impl EncoderSession {
     fn bind_and_run(&mut self, images: &[u8], rows: &mut [&mut [u8]]) -> ort::Result<()> {
         self.input.fill(images);
         self.input.bind(&mut self.binding)?;
+        self.regions.iter().flatten().try_for_each(|regions| regions.bind(&mut self.binding))?;
         for (output, rows) in self.outputs.iter().zip(rows) {
             output.bind(&mut self.binding, rows)?;
         }

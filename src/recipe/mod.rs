@@ -6,6 +6,7 @@
 
 mod column;
 mod decoder;
+mod detector;
 mod encoder;
 mod error;
 pub mod strict;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use column::ColumnSpec;
 pub use decoder::DecoderSection;
+pub use detector::{DetectorSpec, DetectorWord, FileSpec, Origin, RegionsSpec};
 pub use encoder::{EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
 pub use error::RecipeError;
 
@@ -35,6 +37,9 @@ pub struct Recipe {
     /// What is kept of each image.
     #[serde(rename = "column", default)]
     pub columns: Vec<ColumnSpec>,
+    /// The network that finds regions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detector: Option<DetectorSpec>,
     /// The network that is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<DecoderSection>,
@@ -107,6 +112,22 @@ impl Recipe {
             for wrong in column.contradictions() {
                 fault(&["column", &index, wrong.key], wrong.message, Some(wrong.hint.to_owned()));
             }
+        }
+        for wrong in self.detector.iter().flat_map(DetectorSpec::senseless) {
+            fault(&["detector", wrong.key], wrong.message, Some(wrong.hint.to_owned()));
+        }
+        let needing = self.columns.iter().position(ColumnSpec::needs_detector);
+        match (&self.detector, needing) {
+            (None, Some(index)) => {
+                let message = format!("column `{}` needs a detector, and there is none", self.columns[index].name);
+                let hint = "add a section: [detector], kind = \"fasterrcnn\" or \"yolox\", model = FILE".to_owned();
+                fault(&["column", &index.to_string(), "name"], message, Some(hint));
+            }
+            (Some(_), None) => {
+                let hint = "a [[column]] says regions = \"detector\", or from = \"detector\"".to_owned();
+                fault(&["detector", "kind"], "no column asks the detector for anything".to_owned(), Some(hint));
+            }
+            _ => {}
         }
         if self.columns.is_empty() {
             fault(&["encoder"], "the recipe has no [[column]]: nothing would be kept".to_owned(), None);

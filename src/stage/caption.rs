@@ -9,14 +9,21 @@ use std::{
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{embed::Embedding, evaluate::search, model::Model, run::Run};
+use super::{
+    embed::Embedding,
+    evaluate::search,
+    model::{Model, Spec},
+    prepare::{Second, SecondInput},
+    regions::{Finder, Looker},
+    run::Run,
+};
 use crate::{
     batch::{self, Column, HeldColumn},
     decoder,
     encoder::{self, Device},
     image::{self, ImageError},
     progress::Progress,
-    recipe::ColumnSpec,
+    recipe::{ColumnSpec, Recipe},
 };
 
 /// What `icecap caption` is told.
@@ -63,6 +70,17 @@ pub struct OtherEncoder {
     column: String,
 }
 
+/// The run's regions come from a file, and new pictures are not in it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the run `{}` was trained on regions from `{}`, and new pictures have none\nhint: a column of a detector's regions (regions = \"detector\") \
+     can be had of any picture", run.display(), file.display()
+)]
+pub struct NoRegions {
+    run: PathBuf,
+    file: PathBuf,
+}
+
 /// Captions `images` with `run`, in their order.
 ///
 /// # Errors
@@ -80,12 +98,16 @@ pub fn caption(
     let (decoder, note) = run.decoder(&options.device)?;
     note.iter().for_each(|note| progress.line(note));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut embedding = Embedding::new(&model, device, threads, |_| true)?;
+    let mut sessions = Sessions {
+        embedding: Embedding::new(&model, device, threads, |_| true)?,
+        finder: Finder::new(&model.regions, &model.resolved.preprocess, device, threads, |_| true)?,
+        looker: model.regions.looker(|_| true),
+    };
     let spec = search(&run.recipe.decode, options.beam);
     progress.start("caption", Some(images.len() as u64));
     let mut captions = Vec::with_capacity(images.len());
     for images in images.chunks(model.resolved.plan.batch) {
-        let columns = run.view(embed(&model, &mut embedding, images)?)?;
+        let columns = run.view(embed(&model, &mut sessions, images)?)?;
         let rows: Vec<u32> = (0..images.len() as u32).collect();
         let prefix = batch::gather(&columns, &rows).to_device(decoder.params().device());
         let spoken = decoder::generate(decoder.as_ref(), &prefix, &spec, run.special());
@@ -105,8 +127,13 @@ fn open_model(run: &Run, options: &CaptionOptions) -> Result<Model> {
     let by_name = |name: &str| run.recipe.columns.iter().find(|column| column.name == name).cloned();
     let columns: Vec<ColumnSpec> = run.info.columns.iter().filter_map(|column| by_name(&column.input.name)).collect();
     let path = options.model.as_deref().unwrap_or(&run.info.model);
-    let model = Model::open(&run.recipe.encoder, &columns, path)
+    let Recipe { encoder, detector, .. } = &run.recipe;
+    let spec = Spec { encoder, detector: detector.as_ref(), columns: &columns, data: &run.info.data };
+    let model = Model::open(&spec, path, run.info.detector.as_deref())
         .with_context(|| format!("the run's encoder `{}` can't be used", path.display()))?;
+    if let Some(file) = model.regions.box_file() {
+        return Err(NoRegions { run: run.folder.clone(), file: file.to_owned() }.into());
+    }
     for (at, column) in run.info.columns.iter().enumerate() {
         if model.key(at).digest() != column.key {
             return Err(OtherEncoder { model: path.to_owned(), column: column.input.name.clone() }.into());
@@ -115,24 +142,44 @@ fn open_model(run: &Run, options: &CaptionOptions) -> Result<Model> {
     Ok(model)
 }
 
+/// What a batch of pictures goes through.
+struct Sessions<'m> {
+    embedding: Embedding<'m>,
+    finder: Finder<'m>,
+    looker: Option<Looker<'m>>,
+}
+
 /// One batch of pictures as columns held in memory.
-fn embed(model: &Model, embedding: &mut Embedding<'_>, images: &[PathBuf]) -> Result<Vec<Arc<dyn Column>>> {
+fn embed(model: &Model, sessions: &mut Sessions<'_>, images: &[PathBuf]) -> Result<Vec<Arc<dyn Column>>> {
     let plan = &model.resolved.plan;
     let mut views = vec![vec![0; plan.images_bytes()]; model.views.len()];
+    let mut seconds = Vec::with_capacity(images.len());
     for (slot, path) in images.iter().enumerate() {
-        load(path, model, slot, &mut views)?;
+        seconds.extend(load(path, model, slot, &mut views, sessions.looker.as_ref())?);
     }
+    let pictures: Vec<_> = seconds.iter().enumerate().map(|(slot, second)| (slot, None, second)).collect();
+    let seen = sessions.finder.find(plan.batch, &pictures)?;
+    seen.set(&mut sessions.embedding)?;
     let mut rows: Vec<Vec<u8>> = model.columns.iter().map(|column| vec![0; plan.batch * column.row_bytes()]).collect();
-    embedding.run(&views, images.len(), &mut rows.iter_mut().map(|rows| Some(rows.as_mut_slice())).collect())?;
-    let held = model.columns.iter().zip(rows).map(|(column, bytes)| {
+    let mut targets = rows.iter_mut().map(|rows| Some(rows.as_mut_slice())).collect();
+    sessions.embedding.run(&views, images.len(), &mut targets)?;
+    seen.write(&mut targets);
+    let held = model.columns.iter().zip(rows).enumerate().map(|(at, (column, bytes))| {
         let (name, row_shape) = (column.name.clone(), column.row_shape.clone());
-        Arc::new(HeldColumn { name, dtype: column.dtype, row_shape, bytes }) as Arc<dyn Column>
+        let counts = seen.counts(at, images.len());
+        Arc::new(HeldColumn { name, dtype: column.dtype, row_shape, bytes, counts }) as Arc<dyn Column>
     });
     Ok(held.collect())
 }
 
-/// Decodes the picture in `path` into its slot of every view.
-fn load(path: &Path, model: &Model, slot: usize, views: &mut [Vec<u8>]) -> Result<()> {
+/// Decodes the picture in `path` into its slot of every view; what its regions need of it is returned.
+fn load(
+    path: &Path,
+    model: &Model,
+    slot: usize,
+    views: &mut [Vec<u8>],
+    looker: Option<&Looker<'_>>,
+) -> Result<Option<Second>> {
     let bytes = fs::read(path).with_context(|| format!("the picture `{}` can't be read", path.display()))?;
     let preprocess = &model.resolved.preprocess;
     let picture_bytes = model.resolved.plan.height * model.resolved.plan.width * 3;
@@ -140,8 +187,8 @@ fn load(path: &Path, model: &Model, slot: usize, views: &mut [Vec<u8>]) -> Resul
         for (view, pixels) in model.views.iter().zip(views) {
             picture.view(preprocess, *view, &mut pixels[slot * picture_bytes..][..picture_bytes])?;
         }
-        Ok(())
+        let original = picture.size();
+        Ok(looker.map(|looker| Second { original, look: looker.of(picture) }))
     })
-    .map_err(|source| BadPicture { path: path.to_owned(), source })?;
-    Ok(())
+    .map_err(|source| BadPicture { path: path.to_owned(), source }.into())
 }

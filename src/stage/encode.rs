@@ -7,15 +7,16 @@ use std::{
 };
 
 use anyhow::Result;
-use icecap_cache::{Cache, ColumnSpec, Manifest, Overwrite, RowsDiff};
+use icecap_cache::{Cache, ColumnSpec, Dtype, Manifest, Overwrite, RowsDiff};
 use serde::Serialize;
 use serde_json::json;
 
 pub use super::work::TooManyMissing;
 use super::{
-    model::Model,
+    model::{Model, Spec},
     pipeline::{Embedder, Line, Meter, report},
-    prepare::Preparer,
+    prepare::{Preparer, SecondInput},
+    regions::extra_tensors,
     register::register,
     work::Work,
 };
@@ -105,12 +106,13 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
     encoder::init_runtime(options.onnxruntime.as_deref())?;
     let (device, fallback) = encoder::resolve(options.device);
     fallback.iter().for_each(|line| progress.line(line));
-    let model = Model::prepare(&recipe.encoder, &recipe.columns, &options.data, options.python.as_deref(), progress)?;
+    let mut model = Model::prepare(&Spec::of(recipe, &options.data), options.python.as_deref(), progress)?;
 
     let description = json!({ "name": dataset.name, "recipe": recipe.dataset });
     let mut cache = Cache::create_or_open(&options.cache, &description)?;
     let changes = register(&mut cache, &dataset, progress)?;
     tell_changes(&changes, cache.rows().len(), progress);
+    model.regions.find_rows(cache.rows())?.iter().for_each(|note| progress.line(&format!("note: {note}")));
 
     let overwrite = if options.overwrite { Overwrite::Yes } else { Overwrite::No };
     let writers = model
@@ -122,6 +124,8 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
                 .with_batch_rows(model.resolved.plan.batch as u32)
                 .with_provenance(provenance(recipe, &model, device))
                 .retrying_missing(options.retry_missing);
+            let extras = model.regions.regions(at).map(extra_tensors).into_iter().flatten();
+            let spec = extras.fold(spec, |spec, (name, shape)| spec.with_tensor(name, Dtype::F32, shape));
             cache.writer(&spec, overwrite)
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -197,11 +201,12 @@ fn run(
     let embedders = (0..sessions)
         .map(|_| Ok(Box::new(work.worker(model, device)?) as Box<dyn Embedder>))
         .collect::<Result<Vec<_>>>()?;
+    let looker = model.regions.looker(|column| !work.writers[column].todo_batches().is_empty());
     let preparer = Preparer {
         preprocess: &model.resolved.preprocess,
         views: &model.views,
         batch: model.resolved.plan.batch,
-        second: None,
+        second: looker.as_ref().map(|looker| looker as &dyn SecondInput),
     };
     let line = Line { jobs: &work.jobs, items: &items, preparer, meter, progress };
     progress.start("encode", Some(work.images()));

@@ -11,6 +11,7 @@ pub mod evaluate;
 pub mod model;
 mod pipeline;
 pub mod prepare;
+pub mod regions;
 mod register;
 pub mod run;
 pub mod train;

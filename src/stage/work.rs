@@ -10,6 +10,7 @@ use icecap_cache::{ColumnWriter, Manifest};
 
 use super::{
     embed::{Embedding, Targets},
+    regions::{Finder, Seen},
     model::Model,
     pipeline::Embedder,
     prepare::{Job, Prepared},
@@ -73,7 +74,11 @@ impl Work {
     pub fn worker<'a>(&'a self, model: &'a Model, device: Device) -> Result<Worker<'a>> {
         let wanted = |column: usize| !self.writers[column].todo_batches().is_empty();
         let embedding = Embedding::new(model, device, 1, wanted)?;
-        Ok(Worker { work: self, model, embedding, aside: vec![Vec::new(); self.writers.len()] })
+        let finder = match model.regions.is_empty() {
+            true => None,
+            false => Some(Finder::new(&model.regions, &model.resolved.preprocess, device, 1, wanted)?),
+        };
+        Ok(Worker { work: self, model, embedding, finder, aside: vec![Vec::new(); self.writers.len()] })
     }
 
     /// Publishes the columns, unless one of them misses too many rows: then none is, and all that was done stays.
@@ -112,14 +117,32 @@ pub(super) struct Worker<'a> {
     work: &'a Work,
     model: &'a Model,
     embedding: Embedding<'a>,
+    finder: Option<Finder<'a>>,
     /// Where a column's rows go when they can't go straight into its shard: `[batch, row]` bytes.
     aside: Vec<Vec<u8>>,
+}
+
+impl<'a> Worker<'a> {
+    /// What the detector and the files of boxes say of the batch, where any column asks.
+    fn see(&mut self, prepared: &Prepared) -> Result<Option<Seen<'a>>> {
+        let Some(finder) = &mut self.finder else { return Ok(None) };
+        let job = &prepared.job;
+        let pictures = job.rows.iter().zip(&prepared.seconds).filter_map(|(&row, second)| {
+            let slot = (row - job.start) as usize;
+            Some((slot, Some(row), second.as_ref()?))
+        });
+        Ok(Some(finder.find(self.model.resolved.plan.batch, &pictures.collect::<Vec<_>>())?))
+    }
 }
 
 impl Embedder for Worker<'_> {
     fn embed(&mut self, prepared: &Prepared) -> Result<()> {
         let batch = self.model.resolved.plan.batch;
         let start = prepared.job.start;
+        let seen = self.see(prepared)?;
+        if let Some(seen) = &seen {
+            seen.set(&mut self.embedding)?;
+        }
         let mut slots = Vec::with_capacity(self.work.writers.len());
         for writer in &self.work.writers {
             slots.push(writer.batch_at(start).map(|batch| writer.slot(batch)).transpose()?);
@@ -138,10 +161,17 @@ impl Embedder for Worker<'_> {
             })
             .collect();
         self.embedding.run(&prepared.views, prepared.job.used(), &mut targets)?;
-        for ((writer, slot), aside) in self.work.writers.iter().zip(slots).zip(&self.aside) {
+        if let Some(seen) = &seen {
+            seen.write(&mut targets);
+        }
+        for (column, ((writer, slot), aside)) in self.work.writers.iter().zip(slots).zip(&self.aside).enumerate() {
             let Some(mut slot) = slot else { continue };
             if !slot.is_whole() {
                 slot.write_batch(0, aside)?;
+            }
+            let extras = seen.as_ref().and_then(|seen| seen.extras(column));
+            for (tensor, bytes) in extras.iter().flatten().enumerate() {
+                slot.write_batch(tensor + 1, bytes)?;
             }
             let outcomes: Vec<_> = slot.batch().rows.iter().map(|row| prepared.outcome(*row).clone()).collect();
             writer.commit(slot, &outcomes)?;

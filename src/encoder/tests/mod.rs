@@ -15,7 +15,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn tap(name: &str, tensor: &str, pool: Pool, dtype: Dtype) -> Tap {
-    Tap { name: name.to_owned(), tensor: tensor.to_owned(), pool, l2: false, dtype }
+    Tap { name: name.to_owned(), tensor: tensor.to_owned(), pool, l2: false, dtype, regions: None }
 }
 
 fn plan(batch: usize, [height, width]: [usize; 2], taps: Vec<Tap>) -> EncoderPlan {

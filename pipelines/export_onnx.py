@@ -211,9 +211,11 @@ def detector_parts(model):
     for module in model.modules():
         for part, norm in module.named_children():
             if isinstance(norm, torchvision.ops.FrozenBatchNorm2d):
-                # The same arithmetic as a layer that the exporter knows to fold into the convolution before it.
-                plain = torch.nn.BatchNorm2d(norm.weight.numel(), eps=norm.eps)
+                # The same arithmetic as a layer that the exporter knows to fold into the convolution before it, and which refuses an
+                # epsilon of 0.
+                plain = torch.nn.BatchNorm2d(norm.weight.numel(), eps=1e-12)
                 plain.load_state_dict(norm.state_dict(), strict=False)
+                plain.running_var += norm.eps
                 setattr(module, part, plain)
 
     class Parts(torch.nn.Module):

@@ -46,6 +46,10 @@ pub(super) fn rows(builder: &mut Builder<'_>, tap: &Tap, probed: &Probed, index:
             let x = builder.node("Transpose", &[&x], vec![integer_list("perm", &[0, 2, 3, 1])]);
             (x, vec![height, width, channels], vec![height * width, channels])
         }
+        (Pool::Flatten, _) => {
+            let width = inner.iter().product();
+            (builder.node("Flatten", &[&x], vec![integer("axis", 1)]), vec![width], vec![width])
+        }
         (Pool::None, []) => (builder.node("Flatten", &[&x], vec![integer("axis", 1)]), vec![1], vec![1]),
         (Pool::None, _) => (x, inner.clone(), inner),
         (Pool::Global, &[channels, ..]) if inner.len() == 3 => {

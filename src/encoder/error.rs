@@ -275,7 +275,7 @@ pub enum EncoderError {
         value: String,
     },
     /// A pooling that cannot be read.
-    #[error("`{value}` is no pooling\nhint: none, global, or a grid such as 7x7")]
+    #[error("`{value}` is no pooling\nhint: none, global, flatten, or a grid such as 7x7")]
     PoolSyntax {
         /// As typed.
         value: String,

@@ -62,6 +62,8 @@ pub enum Pool {
     /// All of it: `[D]` stays, a map becomes `[H*W, C]`.
     #[default]
     None,
+    /// All of it as one vector, in the network's own order: `[C*H*W]`.
+    Flatten,
     /// Its mean over all positions: `[C]`.
     Global,
     /// Adaptive average to K x K, as torch's `adaptive_avg_pool2d`: `[K*K, C]`.
@@ -72,6 +74,7 @@ impl fmt::Display for Pool {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => out.write_str("none"),
+            Self::Flatten => out.write_str("flatten"),
             Self::Global => out.write_str("global"),
             Self::Grid(k) => write!(out, "{k}x{k}"),
         }
@@ -89,6 +92,7 @@ impl FromStr for Pool {
         };
         match text {
             "none" => Ok(Self::None),
+            "flatten" => Ok(Self::Flatten),
             "global" => Ok(Self::Global),
             other => grid(other).ok_or_else(|| EncoderError::PoolSyntax { value: text.to_owned() }),
         }
@@ -105,7 +109,7 @@ impl<'de> Deserialize<'de> for Pool {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(|_| {
-            serde::de::Error::custom(format!("`{text}` is no pooling: none, global, or a grid such as 7x7"))
+            serde::de::Error::custom(format!("`{text}` is no pooling: none, global, flatten, or a grid such as 7x7"))
         })
     }
 }

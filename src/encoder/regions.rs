@@ -50,7 +50,7 @@ pub(super) fn pool(builder: &mut Builder<'_>, tap: &Tap, x: &str, inner: &[usize
     let rows = builder.node("MatMul", &[&name, &x], Vec::new());
     let cells = match tap.pool {
         Pool::Grid(k) => k as usize,
-        Pool::None | Pool::Global => CELLS as usize,
+        Pool::None | Pool::Global | Pool::Flatten => CELLS as usize,
     };
     Some((rows, RegionInput { name, count, map: [height, width], cells }))
 }
@@ -58,7 +58,7 @@ pub(super) fn pool(builder: &mut Builder<'_>, tap: &Tap, x: &str, inner: &[usize
 /// The pooling of a tap's regions as a key shows it.
 pub(super) fn pool_of(tap: &Tap) -> Pool {
     match (tap.regions, tap.pool) {
-        (Some(_), Pool::None | Pool::Global) => Pool::Grid(CELLS),
+        (Some(_), Pool::None | Pool::Global | Pool::Flatten) => Pool::Grid(CELLS),
         (_, pool) => pool,
     }
 }

@@ -21,7 +21,7 @@ pub struct ColumnSpec {
     pub name: String,
     /// The tensor of the encoder's graph; `icecap inspect` lists them.
     pub tap: String,
-    /// `none`, `global`, or a grid such as `7x7`.
+    /// `none`, `global`, `flatten`, or a grid such as `7x7`; of regions, the cells in which each is sampled (`7x7`).
     #[serde(default)]
     pub pool: Pool,
     /// Divide each vector by its length.
@@ -131,8 +131,8 @@ impl ColumnSpec {
         }
         match (self.from, &self.regions) {
             (Origin::Encoder, Some(regions)) => {
-                if self.pool == Pool::Global {
-                    let message = format!("column `{name}` pools its regions by `global`");
+                if matches!(self.pool, Pool::Global | Pool::Flatten) {
+                    let message = format!("column `{name}` pools its regions by `{}`", self.pool);
                     blame("pool", message, "a grid says how finely a region is sampled, as \"7x7\"; its mean is kept anyway");
                 }
                 if let RegionsSpec::File(file) = regions
@@ -151,7 +151,7 @@ impl ColumnSpec {
                 }
             }
             (Origin::Detector, None) if LEVELS.contains(&self.tap.as_str()) => {
-                if self.pool == Pool::None {
+                if matches!(self.pool, Pool::None | Pool::Flatten) {
                     let message = format!("column `{name}` keeps maps of a level, and each picture's has another size");
                     blame("tap", message, "pool it: pool = \"7x7\", or \"global\"");
                 }

@@ -227,8 +227,9 @@ def detector_parts(model):
             m = self.model
             levels = list(m.backbone(images).values())
             objectness, deltas = m.rpn.head(levels)
+            pool = m.roi_heads.box_roi_pool
             pooled = [
-                torchvision.ops.roi_align(level, rois, 7, spatial_scale=0.25 / 2**index, sampling_ratio=2)
+                torchvision.ops.roi_align(level, rois, pool.output_size, spatial_scale=0.25 / 2**index, sampling_ratio=pool.sampling_ratio)
                 for index, (level, rois) in enumerate(zip(levels, regions))
             ]
             features = m.roi_heads.box_head(torch.cat(pooled))
@@ -246,7 +247,6 @@ def trace(name, model, size, buffer):
 
     inputs, names = [torch.zeros(1, 3, *size)], ["images"]
     axes = {"images": {0: "N", 2: "H", 3: "W"}}
-    outputs, kept = [*ENCODERS[name][0], "logits"], ["logits"]
     if name.startswith("fasterrcnn"):
         module = detector_parts(model)
         for level in range(4):
@@ -256,7 +256,8 @@ def trace(name, model, size, buffer):
         kept = [f"rpn.{kind}.{level}" for kind in ("objectness", "deltas") for level in range(5)] + DETECTED
         outputs = [*FASTERRCNN, *kept]
     else:
-        module = tapped(name, model)
+        module, kept = tapped(name, model), ["logits"]
+        outputs = [*ENCODERS[name][0], *kept]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

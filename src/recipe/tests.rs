@@ -144,3 +144,37 @@ fn every_recipe_in_pipelines_loads() {
     }
     assert!(seen >= 3);
 }
+
+#[test]
+fn regions_need_a_source_and_a_map() {
+    let column = |more: &str| GOOD.replace("pool = \"4x4\"\n", more);
+    insta::assert_snapshot!(fails(&column("regions = \"detector\"\n")), @"");
+    insta::assert_snapshot!(fails(&column("regions = { file = \"boxes.jsonl\", max = 0 }\npool = \"global\"\ntiles = \"2x2\"\n")), @"");
+    insta::assert_snapshot!(fails(&column("regions = \"detektor\"\n")), @"");
+    insta::assert_snapshot!(fails(&column("from = \"detector\"\n")), @"");
+}
+
+#[test]
+fn a_detector_that_makes_no_sense_is_refused_whole() {
+    let text = format!(
+        "{GOOD}[detector]\nkind = \"yolox\"\ntop = 4\nmin = 9\nscore = 2\nsize = 500\nmax_size = 64\nweights = \"random\"\n"
+    );
+    insta::assert_snapshot!(fails(&text), @"");
+    let levels = GOOD.replace("tap = \"layer2\"\npool = \"4x4\"", "from = \"detector\"\ntap = \"fpn.0\"");
+    insta::assert_snapshot!(fails(&format!("{levels}[detector]\nkind = \"fasterrcnn\"\n")), @"");
+}
+
+#[test]
+fn a_detector_resolves_to_its_familys_numbers() {
+    let text = GOOD.replace("pool = \"4x4\"", "regions = \"detector\"");
+    let plan = |section: &str| {
+        let recipe = Recipe::parse(&format!("{text}[detector]\n{section}"), "r", &[]).expect("a good recipe");
+        let again = Recipe::parse(&recipe.resolved(), "resolved", &[]).expect("a good recipe");
+        assert_eq!(again.detector, recipe.detector);
+        recipe.detector.expect("a detector").resolve(Path::new("m.onnx"), 4)
+    };
+    let policy = plan("kind = \"yolox\"\ntop = 10").policy;
+    assert_eq!((policy.min, policy.max, policy.score, policy.nms), (10, 10, 0.2, 0.45));
+    let policy = plan("kind = \"fasterrcnn\"\nmin = 2\nscore = 0.3").policy;
+    assert_eq!((policy.min, policy.max, policy.score, policy.nms), (2, 36, 0.3, 0.5));
+}

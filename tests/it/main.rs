@@ -3,4 +3,5 @@
 mod commands;
 mod journey;
 mod layers;
+mod regions;
 mod support;

@@ -2,6 +2,7 @@
 
 mod errors;
 mod kernels;
+mod regions;
 mod rows;
 
 use std::path::{Path, PathBuf};

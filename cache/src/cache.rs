@@ -20,6 +20,8 @@ use crate::writer::{ColumnWriter, WriterRequest};
 use crate::{ColumnReader, ColumnSpec, FORMAT, RowRecord, Rows, RowsDiff};
 
 const CACHE_FILE: &str = "cache.json";
+/// The format of `cache.json` and `rows.jsonl`: nothing in them has changed since.
+const INDEX_FORMAT: u32 = 1;
 const TAG_FILE: &str = "CACHEDIR.TAG";
 const COLUMNS: &str = "columns";
 /// The first line is the specification's; see <https://bford.info/cachedir/>.
@@ -81,7 +83,7 @@ impl Cache {
         };
         let malformed = |source| CacheError::CacheFile { path: path.clone(), source };
         let file: CacheFile = serde_json::from_slice(&text).map_err(malformed)?;
-        if file.format != FORMAT {
+        if !(1..=FORMAT).contains(&file.format) {
             return Err(CacheError::CacheVersion { path, found: file.format });
         }
         let rows = Arc::new(Rows::open(&folder.join(rows::FILE))?);
@@ -225,7 +227,7 @@ fn create(folder: &Path, dataset: &Value) -> Result<()> {
     std::fs::create_dir_all(&columns).map_err(CacheError::io("create", &columns))?;
     publish_text(&folder.join(TAG_FILE), TAG)?;
     publish_text(&folder.join(rows::FILE), "")?;
-    let text = serde_json::to_string_pretty(&CacheFile { format: FORMAT, dataset: sorted(dataset.clone()) });
+    let text = serde_json::to_string_pretty(&CacheFile { format: INDEX_FORMAT, dataset: sorted(dataset.clone()) });
     let text = text.map_err(|source| CacheError::CacheFile { path: folder.join(CACHE_FILE), source })?;
     publish_text(&folder.join(CACHE_FILE), &(text + "\n"))
 }

@@ -10,8 +10,8 @@ use safetensors::SafeTensors;
 use safetensors::tensor::TensorInfo;
 use serde_json::Value;
 
+use crate::ColumnPlan;
 use crate::error::ShardError;
-use crate::{ColumnPlan, FORMAT};
 
 /// The rows' bytes start at a multiple of this in the file, and so in memory.
 const ALIGNMENT: usize = 64;
@@ -138,7 +138,7 @@ fn identity(plan: &ColumnPlan, shard: usize) -> [(&'static str, String); 4] {
     [
         ("column", plan.name.clone()),
         ("first_row", plan.first_row(shard).to_string()),
-        ("icecap_format", FORMAT.to_string()),
+        ("icecap_format", plan.format().to_string()),
         ("key", plan.key_digest.clone()),
     ]
 }

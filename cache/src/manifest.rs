@@ -1,7 +1,7 @@
 //! The manifest, `column.json`: written last, and only it makes a column exist.
 //!
 //! Knows the JSON and what must agree inside it; whether the shards agree with it is the reader's question. Members it does
-//! not know are ignored, so that format 1 can grow; a larger `format` is refused.
+//! not know are ignored, so that a format can grow; a larger `format` is refused.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -15,8 +15,8 @@ use crate::missing::MissingMap;
 use crate::publish::publish;
 use crate::{ColumnPlan, Dtype, Key};
 
-/// The format this crate writes. It reads all up to it.
-pub const FORMAT: u32 = 1;
+/// The newest format. It is written where a column needs it (see [`ColumnPlan::format`]), and all up to it are read.
+pub const FORMAT: u32 = 2;
 
 /// The manifest's file name.
 pub(crate) const FILE: &str = "column.json";
@@ -145,7 +145,7 @@ impl Manifest {
         }
         let malformed = |source| ManifestError::Json { path: path.to_owned(), source };
         let version: Version = serde_json::from_slice(text).map_err(malformed)?;
-        if version.format != FORMAT {
+        if !(1..=FORMAT).contains(&version.format) {
             return Err(ManifestError::Version { path: path.to_owned(), found: version.format });
         }
         serde_json::from_slice(text).map_err(malformed)
@@ -154,6 +154,10 @@ impl Manifest {
     fn check(&self, path: &Path, folder: &Path) -> Result<(), ManifestError> {
         let owned = || path.to_owned();
         self.column.check().map_err(|source| ManifestError::Plan { path: owned(), source })?;
+        if self.format < self.column.format() {
+            let (expected, found) = (self.column.format(), self.format);
+            return Err(ManifestError::Format { path: owned(), expected, found });
+        }
         if folder.file_name().is_some_and(|name| name != self.folder().as_str()) {
             return Err(ManifestError::Folder { path: owned(), found: self.folder() });
         }

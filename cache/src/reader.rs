@@ -186,6 +186,12 @@ impl ColumnReader {
         Some(self.shards[shard].as_ref()?.rows(tensor, row - self.plan.first_row(shard), 1))
     }
 
+    /// The scale of a row of an i8 column: what [`crate::dequantize`] takes. `None` where the row is missing, or the column is not i8.
+    pub fn scale(&self, row: u32) -> Option<f32> {
+        let bytes = self.row_of(self.plan.scale_tensor()?, row)?;
+        Some(f32::from_le_bytes(bytes.try_into().ok()?))
+    }
+
     /// Content hash of the image the row was computed from; `None` where it is not known.
     pub fn content(&self, row: u32) -> Option<ContentHash> {
         if !self.is_known(row) {

@@ -45,7 +45,7 @@ impl Yolox {
         let tensor = ends.outputs.first().cloned().unwrap_or_default();
         let tap = Tap {
             name: "detections".to_owned(),
-            tensor: tensor.clone(),
+            tensors: vec![tensor.clone()],
             pool: Pool::None,
             l2: false,
             dtype: Dtype::F32,

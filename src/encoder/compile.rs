@@ -26,7 +26,7 @@ pub struct OutputInfo {
     pub name: String,
     /// Shape of a row.
     pub row_shape: Vec<usize>,
-    /// Its element type.
+    /// The element type in which it is given out.
     pub dtype: Dtype,
 }
 
@@ -55,8 +55,8 @@ pub(super) struct Output {
     /// Its shape, batch first.
     pub shape: Vec<usize>,
     pub info: OutputInfo,
-    /// The input that says where its regions are.
-    pub regions: Option<RegionInput>,
+    /// The inputs that say where its regions are, one for each of its tensors; none for other columns.
+    pub regions: Vec<RegionInput>,
 }
 
 struct Inner {
@@ -89,7 +89,7 @@ pub fn compile(path: &Path, plan: &EncoderPlan) -> Result<CompiledEncoder, Encod
     let mut model = Model::read(path)?;
     let image = ImageInput::find(&model)?;
     image.check_size(&model, plan.height, plan.width)?;
-    let tensors: Vec<&str> = plan.taps.iter().map(|tap| tap.tensor.as_str()).collect();
+    let tensors: Vec<&str> = plan.taps.iter().flat_map(|tap| &tap.tensors).map(String::as_str).collect();
     taps::check(&model, &image, &tensors)?;
     graph::prune(model.graph_mut(), &tensors);
     graph::gather_constants(model.graph_mut());
@@ -125,17 +125,20 @@ fn add_epilogue(model: &mut Model, plan: &EncoderPlan, probed: &[Probed]) -> Res
     let mut builder = Builder::new(graph, opset);
     let mut outputs = Vec::with_capacity(plan.taps.len());
     let mut declared = Vec::with_capacity(plan.taps.len());
-    for (index, (tap, probed)) in plan.taps.iter().zip(probed).enumerate() {
-        let rows = epilogue::rows(&mut builder, tap, probed, index)?;
+    let mut probed = probed;
+    for (index, tap) in plan.taps.iter().enumerate() {
+        let (own, rest) = probed.split_at(tap.tensors.len());
+        probed = rest;
+        let rows = epilogue::rows(&mut builder, tap, own, index)?;
         let name = output_name(index);
-        epilogue::finish(&mut builder, &rows.tensor, &name, tap.dtype);
+        epilogue::finish(&mut builder, &rows.tensor, &name, rows.info.dtype);
         let shape: Vec<usize> = std::iter::once(plan.batch).chain(rows.shape).collect();
-        declared.push(value_info(&name, epilogue::element_type(tap.dtype), &shape));
+        declared.push(value_info(&name, epilogue::element_type(rows.info.dtype), &shape));
         outputs.push(Output { name, shape, info: rows.info, regions: rows.regions });
     }
     builder.append();
     graph.output = declared;
-    graph.input.extend(outputs.iter().filter_map(|output| Some(output.regions.as_ref()?.declare(plan.batch))));
+    graph.input.extend(outputs.iter().flat_map(|output| &output.regions).map(|regions| regions.declare(plan.batch)));
     Ok(outputs)
 }
 

@@ -25,17 +25,78 @@ pub(super) struct Rows {
     pub shape: Vec<usize>,
     /// What a row is.
     pub info: OutputInfo,
-    /// The input that says where its regions are, where it is a row of regions.
-    pub regions: Option<RegionInput>,
+    /// The inputs that say where its regions are, one for each tensor; none where it is no row of regions.
+    pub regions: Vec<RegionInput>,
 }
 
-/// Adds what turns `tap.tensor` into rows; `index` is the column's.
-pub(super) fn rows(builder: &mut Builder<'_>, tap: &Tap, probed: &Probed, index: usize) -> Result<Rows, EncoderError> {
+/// One tensor's vectors, pooled, still `f32`.
+struct Part {
+    tensor: String,
+    /// Its shape without the batch.
+    shape: Vec<usize>,
+    row_shape: Vec<usize>,
+    /// The input that says where its regions are.
+    regions: Option<RegionInput>,
+}
+
+/// Adds what turns `tap.tensors`, which are `probed`, into rows; `index` is the column's.
+pub(super) fn rows(
+    builder: &mut Builder<'_>,
+    tap: &Tap,
+    probed: &[Probed],
+    index: usize,
+) -> Result<Rows, EncoderError> {
+    let parts = tap.tensors.iter().zip(probed).enumerate();
+    let parts = parts.map(|(at, (tensor, probed))| part(builder, tap, tensor, probed, (index, at)));
+    let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
+    let regions = parts.iter_mut().filter_map(|part| part.regions.take()).collect();
+    let whole = if parts.len() == 1 { parts.remove(0) } else { joined(builder, tap, &parts)? };
+    let Part { tensor, shape, row_shape, .. } = whole;
+    let tensor = if tap.l2 { unit_length(builder, &tensor) } else { tensor };
+    let info = OutputInfo { name: tap.name.clone(), row_shape, dtype: tap.given() };
+    Ok(Rows { tensor, shape, info, regions })
+}
+
+/// The vectors of several tensors side by side: `[N, D1]` and `[N, D2]` give `[N, D1+D2]`, `[N, K, C1]` and `[N, K, C2]` give
+/// `[N, K, C1+C2]`.
+fn joined(builder: &mut Builder<'_>, tap: &Tap, parts: &[Part]) -> Result<Part, EncoderError> {
+    let vectors = |part: &Part| part.row_shape.split_last().map(|(width, vectors)| (*width, vectors.to_vec()));
+    let all: Vec<(usize, Vec<usize>)> = parts.iter().filter_map(vectors).collect();
+    let Some((_, first)) = all.first().filter(|(_, first)| all.iter().all(|(_, vectors)| vectors == first)) else {
+        let shapes = tap.tensors.iter().zip(parts).map(|(tensor, part)| (tensor.clone(), part.row_shape.clone()));
+        return Err(EncoderError::TapsDiffer { column: tap.name.clone(), taps: shapes.collect() });
+    };
+    let aligned: Vec<String> = parts.iter().map(|part| aligned(builder, part)).collect();
+    let row_shape = [&first[..], &[all.iter().map(|(width, _)| width).sum()]].concat();
+    // The last axis, counted with the batch: older versions of Concat know no negative ones.
+    let axis = vec![integer("axis", row_shape.len() as i64)];
+    let tensor = builder.node("Concat", &aligned.iter().map(String::as_str).collect::<Vec<_>>(), axis);
+    Ok(Part { tensor, shape: row_shape.clone(), row_shape, regions: None })
+}
+
+/// The part in the shape of its rows: a map that is a grid already still has two axes of positions.
+fn aligned(builder: &mut Builder<'_>, part: &Part) -> String {
+    if part.shape == part.row_shape {
+        return part.tensor.clone();
+    }
+    let sizes: Vec<i64> = std::iter::once(0).chain(part.row_shape.iter().map(|&size| size as i64)).collect();
+    let shape = builder.integers(&sizes);
+    builder.node("Reshape", &[&part.tensor, &shape], Vec::new())
+}
+
+/// One tensor of a tap, pooled; `place` is the column's number and the tensor's in it.
+fn part(
+    builder: &mut Builder<'_>,
+    tap: &Tap,
+    tensor: &str,
+    probed: &Probed,
+    place: (usize, usize),
+) -> Result<Part, EncoderError> {
     let inner: Vec<usize> = probed.shape[1..].iter().map(|&size| size as usize).collect();
-    let x = to_f32(builder, &tap.tensor, probed.element);
-    let regions = regions::pool(builder, tap, &x, &inner, index);
+    let x = to_f32(builder, tensor, probed.element);
+    let regions = regions::pool(builder, tap, &x, &inner, place);
     if tap.regions.is_some() && regions.is_none() {
-        let (column, tensor) = (tap.name.clone(), tap.tensor.clone());
+        let (column, tensor) = (tap.name.clone(), tensor.to_owned());
         return Err(EncoderError::RegionsNeedMap { column, tensor, shape: inner });
     }
     let (x, shape, row_shape) = match (tap.pool, inner.as_slice()) {
@@ -68,15 +129,13 @@ pub(super) fn rows(builder: &mut Builder<'_>, tap: &Tap, probed: &Probed, index:
         _ => {
             return Err(EncoderError::PoolNeedsMap {
                 column: tap.name.clone(),
-                tensor: tap.tensor.clone(),
+                tensor: tensor.to_owned(),
                 pool: tap.pool.to_string(),
                 shape: inner,
             });
         }
     };
-    let x = if tap.l2 { unit_length(builder, &x) } else { x };
-    let info = OutputInfo { name: tap.name.clone(), row_shape, dtype: tap.dtype };
-    Ok(Rows { tensor: x, shape, info, regions: regions.map(|(_, input)| input) })
+    Ok(Part { tensor: x, shape, row_shape, regions: regions.map(|(_, input)| input) })
 }
 
 fn to_f32(builder: &mut Builder<'_>, tensor: &str, element: TensorElementType) -> String {
@@ -144,10 +203,10 @@ pub(super) fn finish(builder: &mut Builder<'_>, rows: &str, output: &str, dtype:
     }
 }
 
-/// ONNX's name of a column's element type.
+/// ONNX's name of the element type in which rows leave the graph; see [`Tap::given`].
 pub(super) fn element_type(dtype: Dtype) -> DataType {
     match dtype {
-        Dtype::F32 => DataType::Float,
+        Dtype::F32 | Dtype::I8 => DataType::Float,
         Dtype::F16 => DataType::Float16,
         Dtype::Bf16 => DataType::Bfloat16,
     }

@@ -226,6 +226,17 @@ pub enum EncoderError {
         /// Shape of a row before pooling.
         shape: Vec<usize>,
     },
+    /// Several layers in one column whose vectors don't lie side by side.
+    #[error(
+        "column `{column}` can't join {}: they have different numbers of vectors\nhint: pool them alike, by pool = \"global\" or a grid such as pool = \"7x7\"",
+        with_shapes(taps)
+    )]
+    TapsDiffer {
+        /// The column.
+        column: String,
+        /// Each tap, and the shape of its rows after pooling.
+        taps: Vec<(String, Vec<usize>)>,
+    },
     /// Two columns of one name.
     #[error("two columns are called `{column}`\nhint: give one of them another name")]
     DuplicateColumn {
@@ -318,6 +329,10 @@ impl EncoderError {
 
 fn bullets(lines: &[String]) -> String {
     lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
+fn with_shapes(taps: &[(String, Vec<usize>)]) -> String {
+    taps.iter().map(|(tap, shape)| format!("`{tap}` {shape:?}")).collect::<Vec<_>>().join(" and ")
 }
 
 fn did_you_mean(nearest: &[String]) -> String {

@@ -114,26 +114,44 @@ impl<'de> Deserialize<'de> for Pool {
     }
 }
 
-/// One column: a tensor of the encoder, pooled, normalised and cast.
+/// One column: tensors of the encoder, pooled, joined, normalised and cast.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Tap {
     /// The column's name.
     pub name: String,
-    /// The tensor in the ONNX graph.
-    pub tensor: String,
+    /// The tensors in the ONNX graph. The vectors of several are joined along their width, in this order.
+    pub tensors: Vec<String>,
     /// How a map becomes a row.
     #[serde(default)]
     pub pool: Pool,
-    /// Divide each vector by its Euclidean length.
+    /// Divide each vector (of several tensors, the joined one) by its Euclidean length.
     #[serde(default)]
     pub l2: bool,
-    /// The column's element type.
+    /// The column's element type. Rows for `i8` leave the encoder as `f32`: their scale is known when all of a row is.
     #[serde(default = "default_dtype")]
     pub dtype: Dtype,
     /// A row is the mean of each of so many regions of the map, and `pool` says in how many cells a region is sampled (7x7).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regions: Option<usize>,
+}
+
+impl Tap {
+    /// The element type in which the encoder gives the rows.
+    pub fn given(&self) -> Dtype {
+        match self.dtype {
+            Dtype::I8 => Dtype::F32,
+            dtype => dtype,
+        }
+    }
+
+    /// For the key: a name, as it was when a column had one tensor, or a list of names.
+    fn tensors_value(&self) -> Value {
+        match self.tensors.as_slice() {
+            [tensor] => json!(tensor),
+            tensors => json!(tensors),
+        }
+    }
 }
 
 fn default_dtype() -> Dtype {
@@ -194,6 +212,10 @@ impl EncoderPlan {
             if self.taps[..index].iter().any(|other| other.name == tap.name) {
                 return Err(EncoderError::DuplicateColumn { column: tap.name.clone() });
             }
+            if tap.tensors.is_empty() {
+                let (field, value) = ("the list of taps of a column", tap.name.clone());
+                return Err(EncoderError::Plan { field, value, wanted: "tap one tensor at least" });
+            }
         }
         Ok(())
     }
@@ -214,7 +236,7 @@ pub fn key_fields(model_digest: &str, plan: &EncoderPlan, tap: &Tap) -> Vec<(Str
     let decimals = |values: &[f32]| Value::from_iter(values.iter().map(|&value| shortest(value)));
     let mut fields = vec![
         field("model", json!(model_digest)),
-        field("tensor", json!(tap.tensor)),
+        field("tensor", tap.tensors_value()),
         field("pool", json!(regions::pool_of(tap))),
         field("l2", json!(tap.l2)),
         field("dtype", json!(tap.dtype)),

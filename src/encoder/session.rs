@@ -28,8 +28,8 @@ pub struct EncoderSession {
     binding: IoBinding,
     input: Input,
     outputs: Vec<Output>,
-    /// By output: where its regions are, for a column of regions.
-    regions: Vec<Option<RegionWeights>>,
+    /// By output: where its regions are, for each of its tensors; none for other columns.
+    regions: Vec<Vec<RegionWeights>>,
     batch: usize,
     images_bytes: usize,
     kernels: Kernels,
@@ -119,7 +119,7 @@ impl EncoderSession {
         let input = Input::new(encoder, device).map_err(rejected)?;
         let outputs = encoder.graph_outputs().to_vec();
         let weights = |input: &RegionInput| RegionWeights::new(input.clone(), plan.batch, [plan.height, plan.width]);
-        let regions = outputs.iter().map(|output| output.regions.as_ref().map(weights).transpose());
+        let regions = outputs.iter().map(|output| output.regions.iter().map(weights).collect());
         let regions = regions.collect::<ort::Result<Vec<_>>>().map_err(rejected)?;
         let (batch, images_bytes) = (plan.batch, plan.images_bytes());
         Ok(Self { session, binding, input, outputs, regions, batch, images_bytes, kernels })
@@ -136,10 +136,7 @@ impl EncoderSession {
     /// # Errors
     /// [`EncoderError::Buffer`] for more boxes than a row has vectors.
     pub fn set_regions(&mut self, output: usize, at: usize, boxes: &[[f32; 4]]) -> Result<(), EncoderError> {
-        match self.regions.get_mut(output) {
-            Some(Some(weights)) => weights.set(at, boxes),
-            _ => Ok(()),
-        }
+        self.regions.get_mut(output).into_iter().flatten().try_for_each(|weights| weights.set(at, boxes))
     }
 
     /// Encodes one batch: `images` is `[batch, H, W, 3]`, and `outputs[i]` gets `batch` rows of column `i`. The last,
@@ -246,7 +243,8 @@ impl Output {
     /// Lends `rows` to the session as this output.
     fn bind(&self, binding: &mut IoBinding, rows: &mut [u8]) -> ort::Result<()> {
         match self.info.dtype {
-            Dtype::F32 => self.bind_as::<f32>(binding, rows),
+            // Rows of an i8 column are given out as `f32` (`Tap::given`): no output says i8.
+            Dtype::F32 | Dtype::I8 => self.bind_as::<f32>(binding, rows),
             Dtype::F16 => self.bind_as::<f16>(binding, rows),
             Dtype::Bf16 => self.bind_as::<bf16>(binding, rows),
         }

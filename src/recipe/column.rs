@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Origin, RegionsSpec};
 use crate::{
-    detector::{BOX_FEATURES, LEVELS},
     encoder::{Pool, Tap},
     image::{Tiles, View, ViewSpec, resolve_views},
 };
@@ -20,14 +19,18 @@ pub struct ColumnSpec {
     /// The column's name.
     pub name: String,
     /// The tensor of the encoder's graph; `icecap inspect` lists them.
-    pub tap: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tap: Option<String>,
+    /// Several tensors instead, whose vectors are joined along their width.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taps: Vec<String>,
     /// `none`, `global`, `flatten`, or a grid such as `7x7`; of regions, the cells in which each is sampled (`7x7`).
     #[serde(default)]
     pub pool: Pool,
-    /// Divide each vector by its length.
+    /// Divide each vector by its length; that of several taps, after it was joined.
     #[serde(default)]
     pub l2: bool,
-    /// `f16`, `bf16` or `f32`.
+    /// `f16`, `bf16`, `f32`, or `i8` with a scale a row.
     #[serde(default = "half")]
     pub dtype: Dtype,
     /// The picture in parts, each of them embedded: `2x2`, or `2x2+1` with the whole after them.
@@ -51,30 +54,33 @@ fn half() -> Dtype {
     Dtype::F16
 }
 
-/// A contradiction inside of one column: the key it is blamed on, what is wrong, and the way out.
-pub(super) struct Contradiction {
-    pub key: &'static str,
+/// A fault inside of one column: the key it is blamed on (the whole column where there is none), what is wrong, and the way
+/// out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ColumnFault {
+    pub key: Option<&'static str>,
     pub message: String,
-    pub hint: &'static str,
+    pub hint: Option<&'static str>,
+}
+
+impl ColumnFault {
+    pub fn of(key: &'static str, message: String, hint: &'static str) -> Self {
+        Self { key: Some(key), message, hint: Some(hint) }
+    }
 }
 
 impl ColumnSpec {
     /// What the encoder computes for it.
     pub(super) fn tap(&self) -> Tap {
-        Tap {
-            name: self.name.clone(),
-            tensor: self.tap.clone(),
-            pool: self.pool,
-            l2: self.l2,
-            dtype: self.dtype,
-            regions: None,
-        }
+        let tensors = self.tap.iter().chain(&self.taps).cloned().collect();
+        let name = self.name.clone();
+        Tap { name, tensors, pool: self.pool, l2: self.l2, dtype: self.dtype, regions: None }
     }
 
-    /// Whether each row holds the vectors of regions, with their boxes.
+    /// Whether `tensor`, and no other, is tapped.
     #[must_use]
-    pub fn has_regions(&self) -> bool {
-        self.regions.is_some() || self.from == Origin::Detector && self.tap == BOX_FEATURES
+    pub fn taps_only(&self, tensor: &str) -> bool {
+        self.tap.as_deref() == Some(tensor) && self.taps.is_empty()
     }
 
     /// Whether a `[detector]` has to look at the pictures for it.
@@ -93,74 +99,60 @@ impl ColumnSpec {
         }
     }
 
-    /// Everything in it that can't be meant together.
-    pub(super) fn contradictions(&self) -> Vec<Contradiction> {
-        let mut found = Vec::new();
-        let mut blame = |key, message, hint| found.push(Contradiction { key, message, hint });
+    /// Everything that is missing in it, the `index`th column, or can't be meant together.
+    pub(super) fn faults(&self, index: usize) -> Vec<ColumnFault> {
+        let mut faults = self.tap_faults(index);
+        faults.extend(self.view_faults());
+        faults.extend(self.region_faults());
+        faults
+    }
+
+    fn tap_faults(&self, index: usize) -> Vec<ColumnFault> {
         let name = &self.name;
+        let mut faults = Vec::new();
+        match (&self.tap, self.taps.as_slice()) {
+            (None, []) => {
+                let message = format!("the key `tap` is missing in `column.{index}`");
+                faults.push(ColumnFault { key: None, message, hint: None });
+            }
+            (Some(_), [_, ..]) => {
+                let message = format!("column `{name}` has both `tap` and `taps`");
+                faults.push(ColumnFault::of("taps", message, "put all layers into `taps`"));
+            }
+            _ => {}
+        }
+        if let Some(twice) = repeated(&self.taps) {
+            let message = format!("column `{name}` taps `{twice}` twice");
+            faults.push(ColumnFault::of("taps", message, "name each layer once"));
+        }
+        faults
+    }
+
+    fn view_faults(&self) -> Vec<ColumnFault> {
+        let name = &self.name;
+        let mut faults = Vec::new();
+        let mut blame = |key, message, hint| faults.push(ColumnFault::of(key, message, hint));
         if self.tiles.is_some() && !self.views.is_empty() {
             let message = format!("column `{name}` has both `tiles` and `views`");
             blame("views", message, "make two columns of it: a decoder reads several");
         }
-        let random = self.views.iter().any(|view| matches!(view, ViewSpec::Random(_)));
-        self.region_contradictions(&mut blame);
-        if self.seed.is_some() && !random {
+        let is_random = |view: &&ViewSpec| matches!(view, ViewSpec::Random(_));
+        let random = self.views.iter().filter(is_random).count();
+        if self.seed.is_some() && random == 0 {
             blame("seed", format!("column `{name}` has a `seed` and no random views"), "drop it, or add `random:4`");
         }
-        if self.seed.is_some_and(|seed| i64::try_from(seed).is_err()) {
-            blame("seed", format!("the `seed` of column `{name}` is too large"), "TOML counts to 9223372036854775807");
-        }
-        for (at, view) in self.views.iter().enumerate().filter(|(_, view)| !matches!(view, ViewSpec::Random(_))) {
-            if self.views[..at].contains(view) {
-                blame("views", format!("column `{name}` names the view `{view}` twice"), "each view makes one vector");
-            }
-        }
-        if self.views.iter().filter(|view| matches!(view, ViewSpec::Random(_))).count() > 1 {
+        if random > 1 {
             let message = format!("column `{name}` names random views twice");
             blame("views", message, "they would be the same crops: ask for more at once, such as `random:8`");
+        } else if let Some(twice) = repeated(&self.views) {
+            let message = format!("column `{name}` names the view `{twice}` twice");
+            blame("views", message, "each view makes one vector: name it once");
         }
-        found
+        faults
     }
+}
 
-    fn region_contradictions(&self, blame: &mut impl FnMut(&'static str, String, &'static str)) {
-        let name = &self.name;
-        let views = if self.tiles.is_some() { Some("tiles") } else { (!self.views.is_empty()).then_some("views") };
-        if let (Some(key), true) = (views, self.regions.is_some() || self.from == Origin::Detector) {
-            let message = format!("column `{name}` has regions or is the detector's, and has `{key}`");
-            blame(key, message, "regions are those of the whole picture: drop one of the two");
-        }
-        match (self.from, &self.regions) {
-            (Origin::Encoder, Some(regions)) => {
-                if matches!(self.pool, Pool::Global | Pool::Flatten) {
-                    let message = format!("column `{name}` pools its regions by `{}`", self.pool);
-                    blame("pool", message, "a grid says how finely a region is sampled, as \"7x7\"; its mean is kept anyway");
-                }
-                if let RegionsSpec::File(file) = regions
-                    && !(1..=1000).contains(&file.max)
-                {
-                    blame("regions", format!("`max = {}` is no number of regions", file.max), "1 to 1000");
-                }
-            }
-            (Origin::Detector, Some(_)) => {
-                let message = format!("column `{name}` is the detector's: its regions go without saying");
-                blame("regions", message, "drop `regions`, or drop `from` to pool the encoder's tensor in the detector's regions");
-            }
-            (Origin::Detector, None) if self.tap == BOX_FEATURES => {
-                if self.pool != Pool::None {
-                    blame("pool", format!("column `{name}` pools vectors"), "drop `pool`: a region has one vector");
-                }
-            }
-            (Origin::Detector, None) if LEVELS.contains(&self.tap.as_str()) => {
-                if matches!(self.pool, Pool::None | Pool::Flatten) {
-                    let message = format!("column `{name}` keeps maps of a level, and each picture's has another size");
-                    blame("tap", message, "pool it: pool = \"7x7\", or \"global\"");
-                }
-            }
-            (Origin::Detector, None) => {
-                let message = format!("a detector has no tensor `{}` to keep", self.tap);
-                blame("tap", message, "box_features, or a level of its pyramid: fpn.0 to fpn.3, fpn.pool");
-            }
-            (Origin::Encoder, None) => {}
-        }
-    }
+/// The first of `items` that was there before.
+fn repeated<T: PartialEq>(items: &[T]) -> Option<&T> {
+    items.iter().enumerate().find(|(at, item)| items[..*at].contains(item)).map(|(_, item)| item)
 }

@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{EncoderSpec, ModelSource};
-use crate::detector::{DetectorPlan, Kind, Policy};
+use super::{ColumnSpec, EncoderSpec, ModelSource, column::ColumnFault};
+use crate::{
+    detector::{BOX_FEATURES, DetectorPlan, Kind, LEVELS, Policy},
+    encoder::Pool,
+};
 
 /// Regions a picture where the recipe doesn't say: as many as bottom-up attention's.
 const REGIONS: usize = 36;
@@ -183,5 +186,57 @@ impl DetectorSpec {
             blame("weights", message, "say them in [encoder], or give `model` here");
         }
         found
+    }
+}
+
+impl ColumnSpec {
+    /// What is wrong with its regions, or with what it wants of the detector.
+    pub(super) fn region_faults(&self) -> Vec<ColumnFault> {
+        let name = &self.name;
+        let mut faults = Vec::new();
+        let mut blame = |key, message, hint| faults.push(ColumnFault::of(key, message, hint));
+        let views = if self.tiles.is_some() { Some("tiles") } else { (!self.views.is_empty()).then_some("views") };
+        if let (Some(key), true) = (views, self.regions.is_some() || self.from == Origin::Detector) {
+            let message = format!("column `{name}` has regions or is the detector's, and has `{key}`");
+            blame(key, message, "regions are those of the whole picture: drop one of the two");
+        }
+        match (self.from, &self.regions) {
+            (Origin::Encoder, None) => {}
+            (Origin::Encoder, Some(regions)) => {
+                if matches!(self.pool, Pool::Global | Pool::Flatten) {
+                    let message = format!("column `{name}` pools its regions by `{}`", self.pool);
+                    blame("pool", message, "a grid says how finely a region is sampled, as \"7x7\"; its mean is kept anyway");
+                }
+                if let RegionsSpec::File(file) = regions
+                    && !(1..=MOST_REGIONS).contains(&file.max)
+                {
+                    blame("regions", format!("`max = {}` is no number of regions", file.max), "1 to 1000");
+                }
+            }
+            (Origin::Detector, Some(_)) => {
+                let message = format!("column `{name}` is the detector's: its regions go without saying");
+                blame("regions", message, "drop `regions`; or drop `from`, to pool the encoder's tensor in those regions");
+            }
+            (Origin::Detector, None) => faults.extend(self.detector_tap_fault()),
+        }
+        faults
+    }
+
+    /// What is wrong with the detector's tensor that it taps.
+    fn detector_tap_fault(&self) -> Option<ColumnFault> {
+        let name = &self.name;
+        if self.taps_only(BOX_FEATURES) {
+            let pooled = (self.pool != Pool::None).then(|| format!("column `{name}` pools vectors"));
+            return pooled.map(|message| ColumnFault::of("pool", message, "drop `pool`: a region has one vector"));
+        }
+        if LEVELS.iter().any(|level| self.taps_only(level)) {
+            let open = matches!(self.pool, Pool::None | Pool::Flatten);
+            let message = || format!("column `{name}` keeps maps of a level, and each picture's has another size");
+            return open.then(|| ColumnFault::of("tap", message(), "pool it: pool = \"7x7\", or \"global\""));
+        }
+        let key = if self.taps.is_empty() { "tap" } else { "taps" };
+        let shown = self.tap.iter().chain(&self.taps).map(|tensor| format!("`{tensor}`")).collect::<Vec<_>>().join(", ");
+        let message = format!("a detector has no tensor {shown} to keep");
+        Some(ColumnFault::of(key, message, "one of box_features, fpn.0, fpn.1, fpn.2, fpn.3, fpn.pool"))
     }
 }

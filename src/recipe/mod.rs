@@ -100,8 +100,8 @@ impl Recipe {
             faults.push(Fault { span: strict::span_of(text, path).unwrap_or(0..0), message, hint });
         };
         let mut names = HashSet::new();
-        for (index, column) in self.columns.iter().enumerate() {
-            let index = index.to_string();
+        for (at, column) in self.columns.iter().enumerate() {
+            let index = at.to_string();
             if !names.insert(column.name.clone()) {
                 fault(&["column", &index, "name"], format!("two columns are called `{}`", column.name), None);
             }
@@ -109,8 +109,9 @@ impl Recipe {
                 let hint = "use letters, digits, `.`, `_` and `-`".to_owned();
                 fault(&["column", &index, "name"], format!("`{}` can't name a column", column.name), Some(hint));
             }
-            for wrong in column.contradictions() {
-                fault(&["column", &index, wrong.key], wrong.message, Some(wrong.hint.to_owned()));
+            for found in column.faults(at) {
+                let path: Vec<&str> = ["column", &index].into_iter().chain(found.key).collect();
+                fault(&path, found.message, found.hint.map(str::to_owned));
             }
         }
         for wrong in self.detector.iter().flat_map(DetectorSpec::senseless) {

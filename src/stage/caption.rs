@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use icecap_cache::{Dtype, dequantize, quantize};
 use serde::Serialize;
 
 use super::{
@@ -164,12 +165,26 @@ fn embed(model: &Model, sessions: &mut Sessions<'_>, images: &[PathBuf]) -> Resu
     let mut targets = rows.iter_mut().map(|rows| Some(rows.as_mut_slice())).collect();
     sessions.embedding.run(&views, images.len(), &mut targets)?;
     seen.write(&mut targets);
-    let held = model.columns.iter().zip(rows).enumerate().map(|(at, (column, bytes))| {
+    let held = model.columns.iter().zip(rows).enumerate().map(|(at, (column, mut bytes))| {
         let (name, row_shape) = (column.name.clone(), column.row_shape.clone());
+        let dtype = if column.is_scaled() { as_read_back(&mut bytes, column.row_bytes()) } else { column.dtype };
         let counts = seen.counts(at, images.len());
-        Arc::new(HeldColumn { name, dtype: column.dtype, row_shape, bytes, counts }) as Arc<dyn Column>
+        Arc::new(HeldColumn { name, dtype, row_shape, bytes, counts }) as Arc<dyn Column>
     });
     Ok(held.collect())
+}
+
+/// Makes of f32 rows what the decoder was trained to see: the numbers that come back from i8. A row without a scale, which a cache
+/// would have as missing, is zero. Returns the element type of the result.
+fn as_read_back(rows: &mut [u8], row_bytes: usize) -> Dtype {
+    let mut scaled = vec![0; row_bytes / 4];
+    for row in rows.chunks_exact_mut(row_bytes) {
+        match quantize(row, &mut scaled) {
+            Some(scale) => dequantize(&scaled, scale, row),
+            None => row.fill(0),
+        }
+    }
+    Dtype::F32
 }
 
 /// Decodes the picture in `path` into its slot of every view; what its regions need of it is returned.

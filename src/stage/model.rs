@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::regions::RegionModel;
 use crate::{
     encoder::{self, CompiledEncoder, EncoderPlan},
-    image::{Preprocess, View},
+    image::{Preprocess, Resize, View},
     progress::Progress,
     recipe::{ColumnSpec, DetectorSpec, EncoderSpec, ModelSource, Origin, Recipe, ResolvedEncoder},
 };
@@ -77,8 +77,41 @@ pub struct ModelColumn {
     pub row_shape: Vec<usize>,
     /// Its element type.
     pub dtype: Dtype,
-    /// Bytes that one view contributes to a row; those of the row for a column of the detector, which has no views.
+    /// Bytes of one view's part of a row as the encoder gives it: `f32` where the column is i8. Those of the row for a column of the
+    /// detector, which has no views.
     pub view_bytes: usize,
+}
+
+/// A column wants the corners of a picture that has none to choose from.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "column `{column}` takes five crops, and `resize = {resize}` leaves nothing beside a crop of {height}x{width}: they would be one and \
+     the same\nhint: resize to more than the crop, for example resize = {enough} and crop = {crop}"
+)]
+pub struct NoRoom {
+    column: String,
+    resize: String,
+    height: u32,
+    width: u32,
+    enough: u32,
+    crop: u32,
+}
+
+/// Refuses corners where the resized picture is no larger than the crop.
+fn check_room(columns: &[ColumnSpec], resolved: &ResolvedEncoder) -> Result<(), NoRoom> {
+    let cornered = |views: &Vec<View>| views.iter().any(|view| matches!(view, View::Corner { .. }));
+    let (height, width) = resolved.preprocess.output_size();
+    let (room, resize) = match resolved.preprocess.resize {
+        Resize::Shorter(side) => (side > height.min(width), side.to_string()),
+        Resize::Exact([tall, wide]) => (tall > height || wide > width, format!("[{tall}, {wide}]")),
+    };
+    match columns.iter().zip(&resolved.views).find(|(_, views)| !room && cornered(views)) {
+        None => Ok(()),
+        Some((column, _)) => {
+            let crop = height.max(width);
+            Err(NoRoom { column: column.name.clone(), resize, height, width, enough: crop * 8 / 7, crop })
+        }
+    }
 }
 
 impl ModelColumn {
@@ -86,6 +119,12 @@ impl ModelColumn {
     #[must_use]
     pub fn row_bytes(&self) -> usize {
         self.views.len().max(1) * self.view_bytes
+    }
+
+    /// Whether its rows are quantised on their way into the shard.
+    #[must_use]
+    pub fn is_scaled(&self) -> bool {
+        self.dtype == Dtype::I8
     }
 }
 
@@ -114,6 +153,7 @@ impl Model {
         let columns: Vec<ColumnSpec> = own.iter().map(|&at| spec.columns[at].clone()).collect();
         let mut resolved = spec.encoder.resolve(&columns, path, metadata.as_ref())?;
         resolved.preprocess.validate()?;
+        check_room(&columns, &resolved)?;
         let regions = RegionModel::open(spec.columns, spec.detector.zip(detector), resolved.plan.batch, spec.data)?;
         for (tap, &at) in resolved.plan.taps.iter_mut().zip(&own) {
             tap.regions = regions.aligned(at);
@@ -128,7 +168,7 @@ impl Model {
         let own: Vec<Option<usize>> =
             (0..spec.columns.len()).map(|at| own.iter().position(|own| *own == at)).collect();
         let of = |at: usize| match own[at] {
-            Some(tap) => column(&passes, at, grouped.columns[tap].clone()),
+            Some(tap) => column(&passes, at, grouped.columns[tap].clone(), resolved.plan.taps[tap].dtype),
             None => detector_column(&spec.columns[at], regions.detector_shape(at).unwrap_or_default()),
         };
         let columns = (0..spec.columns.len()).map(of).collect();
@@ -171,12 +211,13 @@ impl Model {
 
 /// What a column of the detector is made of.
 fn detector_column(spec: &ColumnSpec, row_shape: Vec<usize>) -> ModelColumn {
-    let view_bytes = row_shape.iter().product::<usize>() * spec.dtype.size_bytes();
+    let given = if spec.dtype == Dtype::I8 { Dtype::F32 } else { spec.dtype };
+    let view_bytes = row_shape.iter().product::<usize>() * given.size_bytes();
     ModelColumn { name: spec.name.clone(), views: Vec::new(), row_shape, dtype: spec.dtype, view_bytes }
 }
 
 /// What column `at` is made of, from the first pass that has it.
-fn column(passes: &[Pass], at: usize, views: Vec<usize>) -> ModelColumn {
+fn column(passes: &[Pass], at: usize, views: Vec<usize>, dtype: Dtype) -> ModelColumn {
     let outputs = passes.iter().flat_map(|pass| pass.columns.iter().zip(pass.compiled.outputs()));
     let Some((_, output)) = outputs.into_iter().find(|(column, _)| **column == at) else {
         unreachable!("a column has a view, and each view a pass that holds its columns")
@@ -185,7 +226,7 @@ fn column(passes: &[Pass], at: usize, views: Vec<usize>) -> ModelColumn {
         name: output.name.clone(),
         row_shape: row_shape(&output.row_shape, views.len()),
         views,
-        dtype: output.dtype,
+        dtype,
         view_bytes: output.row_bytes(),
     }
 }

@@ -123,13 +123,13 @@ impl RegionModel {
                 self.files.push(FileSource { path, boxes, pictures: Vec::new() });
                 (Source::File(self.files.len() - 1), What::Aligned(file.max))
             }
-            (Origin::Detector, _) if spec.tap == BOX_FEATURES => {
+            (Origin::Detector, _) if spec.taps_only(BOX_FEATURES) => {
                 let width = self.of_detector(spec, Detector::feature_width)?;
                 (Source::Detector, What::Features(policy, width))
             }
             (Origin::Detector, _) => {
                 let channels = self.of_detector(spec, Detector::channels)?;
-                let level = LEVELS.iter().position(|level| *level == spec.tap).unwrap_or_default();
+                let level = LEVELS.iter().position(|level| spec.taps_only(level)).unwrap_or_default();
                 let shape = match spec.pool {
                     Pool::Grid(k) => vec![(k * k) as usize, channels],
                     _ => vec![channels],
@@ -150,7 +150,7 @@ impl RegionModel {
             Some((detector, path)) => (Some(detector), path.clone()),
             None => (None, PathBuf::new()),
         };
-        detector.and_then(width).ok_or(DetectorError::NoFeatures { path, tensor: spec.tap.clone() })
+        detector.and_then(width).ok_or(DetectorError::NoFeatures { path, tensor: spec.tap.clone().unwrap_or_default() })
     }
 
     /// The detector's file.
@@ -276,7 +276,7 @@ impl RegionModel {
 fn wanted(columns: &[ColumnSpec]) -> Wanted {
     let mut wanted = Wanted::default();
     for column in columns.iter().filter(|column| column.needs_detector()) {
-        match LEVELS.iter().position(|level| *level == column.tap) {
+        match LEVELS.iter().position(|level| column.taps_only(level)) {
             Some(level) if column.from == Origin::Detector => wanted.levels.push((level, column.pool)),
             _ => wanted.regions = true,
         }
@@ -432,10 +432,11 @@ impl Seen<'_> {
         }
     }
 
-    /// The tensors beside the vectors of `column`, as bytes of `[batch, ...]`, in the order of [`extra_tensors`].
+    /// The tensors beside the vectors of `column` by name, as bytes of `[batch, ...]`.
     #[must_use]
-    pub fn extras(&self, column: usize) -> Option<[Vec<u8>; 4]> {
+    pub fn extras(&self, column: usize) -> Option<[(&'static str, Vec<u8>); 4]> {
         let count = self.model.regions(column)?;
+        let names = extra_tensors(count).map(|(name, _)| name);
         let mut tensors = extra_tensors(count).map(|(_, shape)| {
             vec![0.0f32; self.slots.len() * shape.iter().product::<usize>()]
         });
@@ -449,7 +450,8 @@ impl Seen<'_> {
             }
             counts[slot] = regions.count() as f32;
         }
-        Some(tensors.map(|tensor| bytemuck::cast_slice(&tensor).to_vec()))
+        let mut names = names.into_iter();
+        Some(tensors.map(|tensor| (names.next().unwrap_or_default(), bytemuck::cast_slice(&tensor).to_vec())))
     }
 
     /// How many regions each of the first `used` slots has in `column`, where it is one of regions.
@@ -473,7 +475,7 @@ impl SeenPicture {
 
 /// Writes vectors of `width` numbers as `dtype` to the front of `row`, divided by their lengths where `l2`.
 fn write_row(values: &[f32], width: usize, l2: bool, dtype: Dtype, row: &mut [u8]) {
-    let element = dtype.size_bytes();
+    let element = if dtype == Dtype::I8 { Dtype::F32 } else { dtype }.size_bytes();
     let vectors = values.chunks_exact(width.max(1)).zip(row.chunks_exact_mut(width.max(1) * element));
     for (vector, row) in vectors {
         let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
@@ -481,7 +483,8 @@ fn write_row(values: &[f32], width: usize, l2: bool, dtype: Dtype, row: &mut [u8
         for (value, out) in vector.iter().zip(row.chunks_exact_mut(element)) {
             let value = value / divisor;
             match dtype {
-                Dtype::F32 => out.copy_from_slice(&value.to_le_bytes()),
+                // Rows for i8 are quantised where all of a row is there.
+                Dtype::F32 | Dtype::I8 => out.copy_from_slice(&value.to_le_bytes()),
                 Dtype::F16 => out.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
                 Dtype::Bf16 => out.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
             }

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use icecap_cache::{ColumnWriter, Manifest};
+use icecap_cache::{ColumnWriter, Manifest, Reason, RowOutcome, Slot};
 
 use super::{
     embed::{Embedding, Targets},
-    regions::{Finder, Seen},
-    model::Model,
+    model::{Model, ModelColumn},
     pipeline::Embedder,
     prepare::{Job, Prepared},
+    regions::{Finder, Seen},
 };
 use crate::encoder::Device;
 
@@ -150,32 +150,55 @@ impl Embedder for Worker<'_> {
         let places = slots.iter_mut().zip(&mut self.aside).zip(&self.model.columns);
         let mut targets: Targets<'_> = places
             .map(|((slot, aside), column)| {
-                let slot = slot.as_mut()?;
-                Some(match slot.whole_mut() {
-                    Some(whole) => whole,
-                    None => {
-                        aside.resize(batch * column.row_bytes(), 0);
-                        aside
-                    }
-                })
+                let straight = slot.as_mut()?.whole_mut().filter(|_| !column.is_scaled());
+                Some(straight.unwrap_or_else(|| {
+                    aside.resize(batch * column.row_bytes(), 0);
+                    aside
+                }))
             })
             .collect();
         self.embedding.run(&prepared.views, prepared.job.used(), &mut targets)?;
         if let Some(seen) = &seen {
             seen.write(&mut targets);
         }
-        for (column, ((writer, slot), aside)) in self.work.writers.iter().zip(slots).zip(&self.aside).enumerate() {
+        let columns = self.work.writers.iter().zip(&self.model.columns).zip(slots).zip(&self.aside);
+        for (at, (((writer, column), slot), aside)) in columns.enumerate() {
             let Some(mut slot) = slot else { continue };
-            if !slot.is_whole() {
+            let mut outcomes: Vec<_> = slot.batch().rows.iter().map(|row| prepared.outcome(*row).clone()).collect();
+            if column.is_scaled() {
+                scale_rows(&mut slot, column, aside, &mut outcomes)?;
+            } else if !slot.is_whole() {
                 slot.write_batch(0, aside)?;
             }
-            let extras = seen.as_ref().and_then(|seen| seen.extras(column));
-            for (tensor, bytes) in extras.iter().flatten().enumerate() {
-                slot.write_batch(tensor + 1, bytes)?;
+            if let Some(extras) = seen.as_ref().and_then(|seen| seen.extras(at)) {
+                write_extras(&mut slot, writer, &extras)?;
             }
-            let outcomes: Vec<_> = slot.batch().rows.iter().map(|row| prepared.outcome(*row).clone()).collect();
             writer.commit(slot, &outcomes)?;
         }
         Ok(())
     }
+}
+
+/// Writes the tensors beside the vectors of regions, each where the column has it.
+fn write_extras(slot: &mut Slot<'_>, writer: &ColumnWriter, extras: &[(&str, Vec<u8>)]) -> Result<()> {
+    for (name, bytes) in extras {
+        if let Some(tensor) = writer.plan().tensors.iter().position(|tensor| tensor.name == *name) {
+            slot.write_batch(tensor, bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the rows of an i8 column, which lie in `aside` as f32. A row that has no scale is missing.
+fn scale_rows(slot: &mut Slot<'_>, column: &ModelColumn, aside: &[u8], outcomes: &mut [RowOutcome]) -> Result<()> {
+    let batch = slot.batch();
+    for (row, outcome) in batch.rows.iter().zip(outcomes) {
+        let RowOutcome::Present { content } = *outcome else { continue };
+        let at = (row - batch.start) as usize * column.row_bytes();
+        if !slot.quantize_row(*row, &aside[at..at + column.row_bytes()])? {
+            let detail = "the embedding holds a number that is not finite, which i8 has no scale for".to_owned();
+            *outcome = RowOutcome::Missing { reason: Reason::Other, detail, content: Some(content) };
+        }
+    }
+    Ok(())
 }

@@ -5,3 +5,4 @@ mod journey;
 mod layers;
 mod regions;
 mod support;
+mod variants;

@@ -24,6 +24,16 @@ pub enum ManifestError {
         /// The format it names.
         found: u32,
     },
+    /// It uses what its format does not have.
+    #[error("the manifest `{}` is of format `{found}` and describes a column of format `{expected}`", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What the column needs.
+        expected: u32,
+        /// The format it names.
+        found: u32,
+    },
     /// The plan in it makes no sense.
     #[error("the manifest `{}` describes an impossible column", path.display())]
     Plan {

@@ -327,14 +327,14 @@ mod tests {
         insta::assert_snapshot!(ShardError::Alignment { path: path(), offset: 63 }, @"the data of shard `C/file` starts at byte `63`, which is not a multiple of 64");
         let all = [
             JournalError::NoPlan { path: path() },
-            JournalError::Version { path: path(), found: 2 },
+            JournalError::Version { path: path(), found: 3 },
             JournalError::Plan { path: path(), source: SpecError::NoTensors },
             JournalError::Record { path: path(), record: 2, source: json() },
         ];
         insta::assert_snapshot!(all.map(|error| error.to_string()).join("\n"), @r"
         the journal `C/file` does not start with a plan
         hint: drop the column, or write it anew with --overwrite
-        the journal `C/file` is of format `2`, and this program reads up to `1`
+        the journal `C/file` is of format `3`, and this program reads up to `2`
         hint: use a newer icecap
         the journal `C/file` describes an impossible column
         record `2` of the journal `C/file` is not understood

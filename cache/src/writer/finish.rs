@@ -11,7 +11,7 @@ use crate::columns::{LOCK, remove_if_any};
 use crate::error::{CacheError, Result};
 use crate::manifest::{self, missing_file};
 use crate::missing;
-use crate::{FORMAT, Manifest, MissingSummary, ShardEntry};
+use crate::{Manifest, MissingSummary, ShardEntry};
 
 /// What the writer found and keeps.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(super) fn finish(shared: &Shared, existing: Existing, done: Done) -> Result<
     let mut shards = existing.kept;
     shards.extend(done.sealed);
     let manifest = Manifest {
-        format: FORMAT,
+        format: shared.plan.format(),
         generation: existing.generation,
         column: shared.plan.clone(),
         rows_per_chunk: existing.rows_per_chunk,

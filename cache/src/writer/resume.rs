@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::journal::{self, Journal, PlanRecord, Record, ShardRecord};
 use crate::key::sorted;
 use crate::missing::MissingMap;
-use crate::{FORMAT, seal};
+use crate::seal;
 
 /// All that a writer starts with.
 pub(super) struct Resumed {
@@ -94,7 +94,7 @@ fn records(
     let todo = work.values().map(|work| work.left).sum::<u32>() + drafted;
     let missing =
         done.iter().flat_map(|range| found.missing.range(range[0]..range[1])).map(|(_, m)| m.clone()).collect();
-    let plan = PlanRecord { format: FORMAT, generation, column: plan.clone(), todo, retry_missing };
+    let plan = PlanRecord { format: plan.format(), generation, column: plan.clone(), todo, retry_missing };
     let mut records = vec![Record::Plan(plan)];
     records.extend(sealed.into_iter().map(Record::Shard));
     if !done.is_empty() {

@@ -40,10 +40,16 @@ fn a_manifest_that_is_no_json() {
 
 #[test]
 fn a_later_format() {
-    insta::assert_snapshot!(with_manifest(|m| m["format"] = json!(2)), @r"
-    the manifest `avgpool-KEY8/column.json` is of format `2`, and this program reads up to `1`
+    insta::assert_snapshot!(with_manifest(|m| m["format"] = json!(3)), @r"
+    the manifest `avgpool-KEY8/column.json` is of format `3`, and this program reads up to `2`
     hint: use a newer icecap
     ");
+}
+
+#[test]
+fn more_than_its_format_has() {
+    let i8 = json!([{"name": "embedding", "dtype": "i8", "row_shape": [10]}, {"name": "scale", "dtype": "f32", "row_shape": []}]);
+    insta::assert_snapshot!(with_manifest(|m| m["column"]["tensors"] = i8), @"the manifest `avgpool-KEY8/column.json` is of format `1` and describes a column of format `2`");
 }
 
 #[test]

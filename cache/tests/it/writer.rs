@@ -526,9 +526,9 @@ fn a_cache_keeps_its_description_and_refuses_a_later_format() {
     assert_eq!(cache.dataset(), "test");
     let tag = std::fs::read_to_string(scratch.path().join("CACHEDIR.TAG")).unwrap();
     assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55"));
-    std::fs::write(scratch.path().join("cache.json"), r#"{"format": 2}"#).unwrap();
+    std::fs::write(scratch.path().join("cache.json"), r#"{"format": 3}"#).unwrap();
     insta::assert_snapshot!(scratch.anonymous(icecap_cache::Cache::open(scratch.path()).unwrap_err()), @r"
-    `DIR/cache/cache.json` is of format `2`, and this program reads up to `1`
+    `DIR/cache/cache.json` is of format `3`, and this program reads up to `2`
     hint: use a newer icecap
     ");
     std::fs::write(scratch.path().join("cache.json"), "{").unwrap();

@@ -1,6 +1,7 @@
 //! The compiled encoder against plain loops, on the tiny models of tests/fixtures/encoder. They need ONNX Runtime (`make setup`).
 
 mod errors;
+mod joined;
 mod kernels;
 mod regions;
 mod rows;
@@ -16,7 +17,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn tap(name: &str, tensor: &str, pool: Pool, dtype: Dtype) -> Tap {
-    Tap { name: name.to_owned(), tensor: tensor.to_owned(), pool, l2: false, dtype, regions: None }
+    Tap { name: name.to_owned(), tensors: vec![tensor.to_owned()], pool, l2: false, dtype, regions: None }
 }
 
 fn plan(batch: usize, [height, width]: [usize; 2], taps: Vec<Tap>) -> EncoderPlan {

@@ -110,3 +110,26 @@ fn a_flattened_map_keeps_the_networks_order() {
     let (flat, map) = (f32s(&rows[0]), f32s(&rows[1]));
     assert!((0..flat.len()).all(|at| (flat[at] - map[at % 240 * 8 + at / 240]).abs() < 1e-5));
 }
+
+#[test]
+fn several_layers_give_a_region_their_vectors_side_by_side() {
+    init_runtime(None).unwrap();
+    let region = |name: &str, tensors: &[&str]| Tap {
+        regions: Some(2),
+        tensors: tensors.iter().map(|&tensor| tensor.to_owned()).collect(),
+        ..tap(name, "", Pool::None, Dtype::F32)
+    };
+    let plan = plan(1, SIZE, vec![region("both", &["c1", "c2"]), region("c1", &["c1"]), region("c2", &["c2"])]);
+    let encoder = compile(&fixture("tiny.onnx"), &plan).unwrap();
+    assert_eq!(encoder.outputs()[0].row_shape, [2, 16]);
+    let mut session = EncoderSession::new(&encoder, Device::Cpu, 1).unwrap();
+    (0..3).for_each(|output| session.set_regions(output, 0, &[[1.0, 2.0, 30.0, 20.0]]).unwrap());
+    let mut memory = buffers(&encoder);
+    let lengths: Vec<usize> = encoder.outputs().iter().map(OutputInfo::row_bytes).collect();
+    let mut rows: Vec<&mut [u8]> =
+        memory.iter_mut().zip(lengths).map(|(words, bytes)| &mut bytemuck::cast_slice_mut(words)[..bytes]).collect();
+    session.run(&pictures(&plan, 3), &mut rows).unwrap();
+    let rows: Vec<Vec<f32>> = rows.into_iter().map(|rows| f32s(rows)).collect();
+    assert_eq!((&rows[0][..8], &rows[0][8..16]), (&rows[1][..8], &rows[2][..8]));
+    assert!(rows[0][..8].iter().any(|value| *value != 0.0) && rows[0][16..].iter().all(|value| *value == 0.0));
+}

@@ -143,7 +143,13 @@ mod tests {
         line 3 of `boxes.jsonl` can't be read
         hint: a line is {"id": "a.jpg", "boxes": [[x1, y1, x2, y2], ...], "scores": [...], "labels": [...]}, the last two as they like
         "#);
-        let error = DetectorError::Value { path, line: 3, what: "a box of no size,", value: "[1, 1, 1, 2]".into(), hint: "x2 > x1" };
+        let error = DetectorError::Value {
+            path,
+            line: 3,
+            what: "a box of no size,",
+            value: "[1, 1, 1, 2]".into(),
+            hint: "x2 > x1",
+        };
         insta::assert_snapshot!(error, @r"
         line 3 of `boxes.jsonl`: a box of no size, `[1, 1, 1, 2]`
         hint: x2 > x1

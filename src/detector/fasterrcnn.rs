@@ -120,7 +120,8 @@ impl Session {
         if wanted.regions {
             let proposals = self.propose(pictures, &answers, padded)?;
             let said = self.pool(&answers[..POOLED], &proposals)?;
-            for (((found, picture), proposals), said) in found.iter_mut().zip(pictures).zip(&proposals).zip(said.of()?) {
+            for (((found, picture), proposals), said) in found.iter_mut().zip(pictures).zip(&proposals).zip(said.of()?)
+            {
                 (found.regions, found.features) = choose(picture, proposals, &said, policy);
             }
         }

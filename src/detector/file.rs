@@ -144,7 +144,12 @@ impl BoxFile {
             let [x, y, width, height] = annotation.bbox;
             let bbox = [x, y, x + width, y + height];
             let score = annotation.score.unwrap_or(1.0);
-            self.pictures[index as usize].boxes.push(Candidate { bbox, score, label: annotation.category_id, source: 0 });
+            self.pictures[index as usize].boxes.push(Candidate {
+                bbox,
+                score,
+                label: annotation.category_id,
+                source: 0,
+            });
         }
         Ok(())
     }
@@ -173,7 +178,11 @@ impl BoxFile {
 fn check(line: &Line) -> Result<(), (&'static str, String, &'static str)> {
     let counts = [line.scores.as_ref().map(Vec::len), line.labels.as_ref().map(Vec::len)];
     if let Some(count) = counts.into_iter().flatten().find(|count| *count != line.boxes.len()) {
-        return Err(("a number of scores or labels that isn't that of the boxes,", count.to_string(), "one for each box"));
+        return Err((
+            "a number of scores or labels that isn't that of the boxes,",
+            count.to_string(),
+            "one for each box",
+        ));
     }
     let bad = |b: &&Box4| b.iter().any(|value| !value.is_finite()) || !is_large(**b, f32::MIN_POSITIVE);
     match line.boxes.iter().find(bad) {
@@ -224,7 +233,11 @@ mod tests {
         .unwrap();
         let regions = file.regions(file.find("7"), (50, 100));
         assert_eq!((regions.boxes.as_slice(), regions.labels[0]), ([[10.0, 5.0, 30.0, 15.0]].as_slice(), 18));
-        assert_eq!(file.regions(file.find("a.jpg"), (25, 50)).boxes, [[5.0, 2.5, 15.0, 7.5]], "a copy of half the size");
+        assert_eq!(
+            file.regions(file.find("a.jpg"), (25, 50)).boxes,
+            [[5.0, 2.5, 15.0, 7.5]],
+            "a copy of half the size"
+        );
         assert_eq!(file.regions(file.find("b.jpg"), (25, 50)), Regions::whole((25, 50)));
     }
 

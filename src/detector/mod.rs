@@ -265,6 +265,3 @@ impl Look {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

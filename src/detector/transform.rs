@@ -103,7 +103,8 @@ pub fn resize(picture: Picture<'_>, size: (u32, u32), table: &Table) -> Resized 
     let (rows, columns) = (axis(picture.size.0, size.0), axis(picture.size.1, size.1));
     let mut pixels = vec![0.0; 3 * rows.len() * columns.len()];
     let row_bytes = picture.size.1 as usize * 3;
-    let mut across = Across { row_bytes, columns: &columns, kept: [(usize::MAX, Vec::new()), (usize::MAX, Vec::new())] };
+    let mut across =
+        Across { row_bytes, columns: &columns, kept: [(usize::MAX, Vec::new()), (usize::MAX, Vec::new())] };
     let area = rows.len() * columns.len();
     for (y, &(first, second, share)) in rows.iter().enumerate() {
         let [above, below] = across.rows(picture.pixels, [first, second], table);
@@ -167,8 +168,7 @@ const GREY: u8 = 114;
 /// The picture, at most `(height, width)` large, where its proportions leave it.
 #[must_use]
 pub fn letterbox(picture: Picture<'_>, (height, width): (u32, u32)) -> Letterbox {
-    let scale =
-        (f64::from(height) / f64::from(picture.size.0)).min(f64::from(width) / f64::from(picture.size.1));
+    let scale = (f64::from(height) / f64::from(picture.size.0)).min(f64::from(width) / f64::from(picture.size.1));
     let side = |side: u32, most: u32| ((f64::from(side) * scale) as u32).clamp(1, most);
     let size = (side(picture.size.0, height), side(picture.size.1, width));
     let resized = resize(picture, size, &Table::plain());

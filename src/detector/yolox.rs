@@ -15,7 +15,9 @@ use super::{
     policy::{Candidate, Policy, Regions},
     transform::Letterbox,
 };
-use crate::encoder::{self, Channels, CompiledEncoder, Device, EncoderError, EncoderPlan, EncoderSession, Normalize, Pool, Tap};
+use crate::encoder::{
+    self, Channels, CompiledEncoder, Device, EncoderError, EncoderPlan, EncoderSession, Normalize, Pool, Tap,
+};
 
 /// Pixels between the places of each grid.
 const STRIDES: [usize; 3] = [8, 16, 32];

@@ -13,9 +13,10 @@ use serde::Serialize;
 use super::{
     embed::Embedding,
     evaluate::search,
+    find::Finder,
     model::{Model, Spec},
     prepare::{Second, SecondInput},
-    regions::{Finder, Looker},
+    regions::Looker,
     run::Run,
 };
 use crate::{

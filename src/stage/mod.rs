@@ -8,6 +8,7 @@ pub mod demo;
 mod embed;
 pub mod encode;
 pub mod evaluate;
+mod find;
 pub mod model;
 mod pipeline;
 pub mod prepare;

@@ -165,8 +165,7 @@ impl Model {
             Ok(Pass { compiled, views, columns: columns.into_iter().map(|column| own[column]).collect() })
         };
         let passes = grouped.passes.into_iter().map(compile).collect::<Result<Vec<_>>>()?;
-        let own: Vec<Option<usize>> =
-            (0..spec.columns.len()).map(|at| own.iter().position(|own| *own == at)).collect();
+        let own: Vec<Option<usize>> = (0..spec.columns.len()).map(|at| own.iter().position(|own| *own == at)).collect();
         let of = |at: usize| match own[at] {
             Some(tap) => column(&passes, at, grouped.columns[tap].clone(), resolved.plan.taps[tap].dtype),
             None => detector_column(&spec.columns[at], regions.detector_shape(at).unwrap_or_default()),

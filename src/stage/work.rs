@@ -10,10 +10,10 @@ use icecap_cache::{ColumnWriter, Manifest, Reason, RowOutcome, Slot};
 
 use super::{
     embed::{Embedding, Targets},
+    find::{Finder, Seen},
     model::{Model, ModelColumn},
     pipeline::Embedder,
     prepare::{Job, Prepared},
-    regions::{Finder, Seen},
 };
 use crate::encoder::Device;
 
@@ -74,10 +74,8 @@ impl Work {
     pub fn worker<'a>(&'a self, model: &'a Model, device: Device) -> Result<Worker<'a>> {
         let wanted = |column: usize| !self.writers[column].todo_batches().is_empty();
         let embedding = Embedding::new(model, device, 1, wanted)?;
-        let finder = match model.regions.is_empty() {
-            true => None,
-            false => Some(Finder::new(&model.regions, &model.resolved.preprocess, device, 1, wanted)?),
-        };
+        let finder = || Finder::new(&model.regions, &model.resolved.preprocess, device, 1, wanted);
+        let finder = (!model.regions.is_empty()).then(finder).transpose()?;
         Ok(Worker { work: self, model, embedding, finder, aside: vec![Vec::new(); self.writers.len()] })
     }
 

@@ -11,7 +11,8 @@ fn recipe(place: &Place, column: &str) {
     place.write("regions.toml", text.replace("train = 120", "train = 30"));
 }
 
-const DETECTOR: &str = "\n[detector]\nkind = \"fasterrcnn\"\nmodel = \"detector.onnx\"\nsize = 128\nmax = 5\nscore = 0.45\n\n";
+const DETECTOR: &str =
+    "\n[detector]\nkind = \"fasterrcnn\"\nmodel = \"detector.onnx\"\nsize = 128\nmax = 5\nscore = 0.45\n\n";
 
 fn with_detector(place: &Place, column: &str) {
     recipe(place, column);
@@ -40,7 +41,11 @@ fn regions_from_a_file_lie_beside_their_vectors() {
     assert_eq!((of("count", 0), of("scores", 0), of("labels", 0)), (vec![2.0], vec![1., 1., 0.], vec![-1., -1., 0.]));
     let vectors = floats(column.row(0));
     assert!(vectors[..16].iter().any(|value| *value != 0.0) && vectors[16..].iter().all(|value| *value == 0.0));
-    assert_eq!((of("count", 5), of("boxes", 5)[..4].to_vec()), (vec![1.0], vec![0., 0., 64., 64.]), "the whole picture");
+    assert_eq!(
+        (of("count", 5), of("boxes", 5)[..4].to_vec()),
+        (vec![1.0], vec![0., 0., 64., 64.]),
+        "the whole picture"
+    );
     assert_eq!(floats(column.row(5))[8..], [0.0; 16]);
 
     place.icecap("cache verify cache").good();
@@ -62,11 +67,14 @@ fn regions_of_a_detector_are_captioned_as_they_were_cached() {
     place.icecap("encode regions.toml --data . --cache again --threads 3 --set encoder.batch=3").good();
     let rows = |cache: &str| {
         let column = Cache::open(place.path(cache)).expect("a cache").column("grid").expect("a column");
-        (0..54).map(|row| (0..5).map(|tensor| column.row_of(tensor, row).map(<[u8]>::to_vec)).collect()).collect::<Vec<Vec<_>>>()
+        (0..54)
+            .map(|row| (0..5).map(|tensor| column.row_of(tensor, row).map(<[u8]>::to_vec)).collect())
+            .collect::<Vec<Vec<_>>>()
     };
     assert!(rows("cache") == rows("again"), "regions depend on batch or threads");
     let column = Cache::open(place.path("cache")).expect("a cache").column("grid").expect("a column");
-    let counts: Vec<f32> = (0..54).flat_map(|row| floats(column.row_of(column.tensor("count").expect("it"), row))).collect();
+    let counts: Vec<f32> =
+        (0..54).flat_map(|row| floats(column.row_of(column.tensor("count").expect("it"), row))).collect();
     assert!(counts.iter().all(|count| (1.0..=5.0).contains(count)), "{counts:?}");
 
     place.icecap("train regions.toml --data . --cache cache --run run --set train.steps=200").good();
@@ -97,6 +105,9 @@ fn a_detectors_own_features_and_levels_come_in_one_pass() {
 
     let other = place.icecap("encode regions.toml --data . --cache cache --set detector.score=0.5").bad();
     assert!(other.contains("regions.score"), "{other}");
-    place.write("regions.toml", place.read("regions.toml").replace("model = \"detector.onnx\"", "model = \"tiny.onnx\""));
+    place.write(
+        "regions.toml",
+        place.read("regions.toml").replace("model = \"detector.onnx\"", "model = \"tiny.onnx\""),
+    );
     insta::assert_snapshot!(place.icecap("encode regions.toml --data . --cache other").bad(), @"");
 }

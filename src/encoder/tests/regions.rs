@@ -8,8 +8,7 @@ const SIZE: [usize; 2] = [24, 40];
 fn roi_align(map: &[f32], [height, width]: [usize; 2], channels: usize, b: [f32; 4], cells: usize) -> Vec<f32> {
     let scale = [width as f32 / SIZE[1] as f32, height as f32 / SIZE[0] as f32];
     let (x0, y0) = (b[0] * scale[0] - 0.5, b[1] * scale[1] - 0.5);
-    let (cell_width, cell_height) =
-        ((b[2] - b[0]) * scale[0] / cells as f32, (b[3] - b[1]) * scale[1] / cells as f32);
+    let (cell_width, cell_height) = ((b[2] - b[0]) * scale[0] / cells as f32, (b[3] - b[1]) * scale[1] / cells as f32);
     let mut sum = vec![0.0; channels];
     for (i, j, sample) in (0..cells).flat_map(|i| (0..cells).flat_map(move |j| (0..4).map(move |s| (i, j, s)))) {
         let y = y0 + cell_height * (i as f32 + (sample / 2) as f32 * 0.5 + 0.25);
@@ -50,7 +49,9 @@ fn a_region_is_the_mean_of_roi_align() {
     ];
     for kernels in [Kernels::Own, Kernels::Provider] {
         let mut session = EncoderSession::with_kernels(&encoder, Device::Cpu, 1, kernels).unwrap();
-        for (output, (at, boxes)) in (0..2).flat_map(|output| boxes.iter().enumerate().map(move |boxes| (output, boxes))) {
+        for (output, (at, boxes)) in
+            (0..2).flat_map(|output| boxes.iter().enumerate().map(move |boxes| (output, boxes)))
+        {
             session.set_regions(output, at, boxes).unwrap();
         }
         let mut memory = buffers(&encoder);
@@ -80,7 +81,10 @@ fn too_many_regions_and_regions_of_vectors_are_refused() {
     init_runtime(None).unwrap();
     let vector = Tap { regions: Some(3), ..tap("regions", "vector", Pool::None, Dtype::F16) };
     let error = compile(&fixture("tiny.onnx"), &plan(1, SIZE, vec![vector])).err().unwrap();
-    insta::assert_snapshot!(error, @"");
+    insta::assert_snapshot!(error, @r"
+    column `regions` pools regions of `vector`, but its rows have shape [8]
+    hint: only maps [C, H, W] have regions; `icecap inspect` lists the shapes
+    ");
     let map = Tap { regions: Some(1), ..tap("regions", "c2", Pool::None, Dtype::F16) };
     let encoder = compile(&fixture("tiny.onnx"), &plan(1, SIZE, vec![map])).unwrap();
     let mut session = EncoderSession::new(&encoder, Device::Cpu, 1).unwrap();
@@ -102,7 +106,8 @@ fn only_columns_of_regions_have_them_in_their_key() {
 
 #[test]
 fn a_flattened_map_keeps_the_networks_order() {
-    let both = plan(1, SIZE, vec![tap("flat", "c2", Pool::Flatten, Dtype::F32), tap("map", "c2", Pool::None, Dtype::F32)]);
+    let both =
+        plan(1, SIZE, vec![tap("flat", "c2", Pool::Flatten, Dtype::F32), tap("map", "c2", Pool::None, Dtype::F32)]);
     init_runtime(None).unwrap();
     let encoder = compile(&fixture("tiny.onnx"), &both).unwrap();
     assert_eq!(encoder.outputs()[0].row_shape, [8 * 12 * 20]);

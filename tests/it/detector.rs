@@ -1,30 +1,33 @@
-//! The detectors against torchvision, on the tiny Faster R-CNN of tests/fixtures/detector. They need ONNX Runtime (`make setup`).
+//! The detectors against torchvision, on the tiny Faster R-CNN of tests/fixtures/detector. They need ONNX Runtime (`make setup`), and
+//! are no unit tests because those of finding the library ask that none be loaded.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use super::*;
-use crate::encoder::init_runtime;
+use icecap::{
+    detector::{Box4, Detector, DetectorError, DetectorPlan, Found, Kind, Look, Picture, Policy, Wanted},
+    encoder::{Device, Pool, init_runtime},
+};
+use serde_json::json;
+
+use crate::support::fixture;
 
 /// A detection: class, score, box.
 type Expected = (i32, f32, Box4);
 
 fn plan(policy: Policy) -> DetectorPlan {
-    let path = fixture("detector/tiny.onnx");
+    let path: PathBuf = fixture("detector/tiny.onnx");
     DetectorPlan { kind: Kind::FasterRcnn, path, size: Some(64), max_size: Some(80), policy, batch: 4 }
-}
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 /// torchvision's own.
 const POLICY: Policy = Policy { max: 100, min: 0, score: 0.05, nms: 0.5 };
 
-/// The pictures of make.py: blocks of 8 pixels.
+/// The pictures of make.py: shaded blocks of 8 pixels.
 fn blocks((height, width): (u32, u32)) -> Vec<u8> {
-    let places = (0..height).flat_map(|y| (0..width).map(move |x| (y / 8 * 131) + (x / 8 * 17)));
-    let value = |place: u32, c: u32| ((place + c * 7 + 1).wrapping_mul(2_654_435_761) >> 21) as u8;
-    places.flat_map(|place| [0, 1, 2].map(|c| value(place, c))).collect()
+    let places = (0..height).flat_map(|y| (0..width).map(move |x| (y, x)));
+    let block = |y, x, c| ((y / 8 * 131 + x / 8 * 17 + c * 7 + 1_u32).wrapping_mul(2_654_435_761) >> 21) % 128;
+    let value = |y, x, c| (block(y, x, c) + (3 * x * x + 5 * y * y + x * y) % 128) as u8;
+    places.flat_map(|(y, x)| [0, 1, 2].map(|c| value(y, x, c))).collect()
 }
 
 const SIZES: [(u32, u32); 3] = [(50, 70), (60, 40), (64, 64)];
@@ -36,11 +39,8 @@ fn open(policy: Policy, wanted: Wanted) -> Detector {
 
 fn detect(detector: &Detector, sizes: &[(u32, u32)]) -> Vec<Found> {
     let pictures: Vec<Vec<u8>> = sizes.iter().map(|&size| blocks(size)).collect();
-    let looks: Vec<Look> = sizes
-        .iter()
-        .zip(&pictures)
-        .map(|(&size, pixels)| detector.look(Picture { size, pixels }))
-        .collect();
+    let looks: Vec<Look> =
+        sizes.iter().zip(&pictures).map(|(&size, pixels)| detector.look(Picture { size, pixels })).collect();
     let mut session = detector.session(Device::Cpu, 1).unwrap();
     session.detect(&looks.iter().collect::<Vec<_>>()).unwrap()
 }
@@ -51,7 +51,7 @@ fn regions() -> Wanted {
 
 #[test]
 fn a_batch_of_all_sizes_has_torchvisions_detections() {
-    let expected: [Vec<Expected>; 3] = include!("../../tests/fixtures/detector/tiny.txt");
+    let expected: [Vec<Expected>; 3] = include!("../fixtures/detector/tiny.txt");
     let detector = open(POLICY, regions());
     assert_eq!((detector.feature_width(), detector.channels()), (Some(6), Some(4)));
     for (found, expected) in detect(&detector, &SIZES).iter().zip(expected) {

@@ -6,8 +6,8 @@
 pub mod batch;
 pub mod cli;
 pub mod dataset;
-pub mod detector;
 pub mod decoder;
+pub mod detector;
 pub mod encoder;
 pub mod image;
 pub mod metrics;

@@ -46,7 +46,8 @@ impl Column for ColumnReader {
 
     fn counts(&self, rows: &[u32]) -> Option<Vec<u32>> {
         let tensor = self.tensor("count")?;
-        let of = |row: &u32| self.row_of(tensor, *row).and_then(|bytes| Some(f32::from_le_bytes(bytes.try_into().ok()?)));
+        let of =
+            |row: &u32| self.row_of(tensor, *row).and_then(|bytes| Some(f32::from_le_bytes(bytes.try_into().ok()?)));
         Some(rows.iter().map(|row| of(row).map_or(0, |count| count as u32)).collect())
     }
 }

@@ -13,8 +13,8 @@ use ort::value::TensorElementType;
 use super::build::{Builder, integer, integer_list};
 use super::onnx::tensor_proto::DataType;
 use super::plan::{Pool, Tap};
-use super::regions::{self, RegionInput};
 use super::probe::Probed;
+use super::regions::{self, RegionInput};
 use super::{EncoderError, OutputInfo};
 
 /// Finished rows in the graph, still `f32`.

@@ -32,15 +32,8 @@ impl Known {
 }
 
 /// Names of the known encoders.
-pub const NAMES: [&str; 7] = [
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "densenet121",
-    "inception_v3",
-    "fasterrcnn_resnet50_fpn",
-];
+pub const NAMES: [&str; 7] =
+    ["resnet18", "resnet34", "resnet50", "resnet101", "densenet121", "inception_v3", "fasterrcnn_resnet50_fpn"];
 
 /// The encoder of this name.
 pub fn known(name: &str) -> Option<Known> {
@@ -53,7 +46,7 @@ pub fn known(name: &str) -> Option<Known> {
     };
     let (resize, crop) = match name {
         "inception_v3" => (342, [299, 299]),
-        // As an encoder it takes one size; as a detector, any (`crate::detector`).
+        // As an encoder it takes one size; as a detector, any: see the folder `detector`.
         "fasterrcnn_resnet50_fpn" => (800, [800, 800]),
         _ => (256, [224, 224]),
     };

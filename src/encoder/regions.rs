@@ -41,7 +41,13 @@ pub(super) struct RegionInput {
 }
 
 /// Adds the product of weights and map: `[N, C, H, W] -> [N, K, C]`. Nothing for a tensor that is no map, or a tap without regions.
-pub(super) fn pool(builder: &mut Builder<'_>, tap: &Tap, x: &str, inner: &[usize], place: (usize, usize)) -> Option<(String, RegionInput)> {
+pub(super) fn pool(
+    builder: &mut Builder<'_>,
+    tap: &Tap,
+    x: &str,
+    inner: &[usize],
+    place: (usize, usize),
+) -> Option<(String, RegionInput)> {
     let (Some(count), &[channels, height, width]) = (tap.regions, inner) else { return None };
     let name = format!("icecap.regions.{}.{}", place.0, place.1);
     let x = builder.node("Transpose", &[x], vec![integer_list("perm", &[0, 2, 3, 1])]);

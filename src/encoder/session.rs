@@ -119,7 +119,7 @@ impl EncoderSession {
         let input = Input::new(encoder, device).map_err(rejected)?;
         let outputs = encoder.graph_outputs().to_vec();
         let weights = |input: &RegionInput| RegionWeights::new(input.clone(), plan.batch, [plan.height, plan.width]);
-        let regions = outputs.iter().map(|output| output.regions.iter().map(weights).collect());
+        let regions = outputs.iter().map(|output| output.regions.iter().map(weights).collect::<ort::Result<Vec<_>>>());
         let regions = regions.collect::<ort::Result<Vec<_>>>().map_err(rejected)?;
         let (batch, images_bytes) = (plan.batch, plan.images_bytes());
         Ok(Self { session, binding, input, outputs, regions, batch, images_bytes, kernels })

@@ -40,6 +40,10 @@ mod tests {
         let exact = Preprocess { resize: Resize::Exact([50, 50]), crop: None, ..Preprocess::default() };
         assert_eq!(exact.shown((100, 200), [80.0, 20.0, 120.0, 60.0]), Some([20.0, 10.0, 30.0, 30.0]));
         let padded = Preprocess { resize: Resize::Exact([50, 50]), crop: Some([60, 70]), ..Preprocess::default() };
-        assert_eq!(padded.shown((50, 50), [0.0, 0.0, 50.0, 50.0]), Some([10.0, 5.0, 60.0, 55.0]), "in the middle of black");
+        assert_eq!(
+            padded.shown((50, 50), [0.0, 0.0, 50.0, 50.0]),
+            Some([10.0, 5.0, 60.0, 55.0]),
+            "in the middle of black"
+        );
     }
 }

@@ -205,7 +205,11 @@ impl ColumnSpec {
             (Origin::Encoder, Some(regions)) => {
                 if matches!(self.pool, Pool::Global | Pool::Flatten) {
                     let message = format!("column `{name}` pools its regions by `{}`", self.pool);
-                    blame("pool", message, "a grid says how finely a region is sampled, as \"7x7\"; its mean is kept anyway");
+                    blame(
+                        "pool",
+                        message,
+                        "a grid says how finely a region is sampled, as \"7x7\"; its mean is kept anyway",
+                    );
                 }
                 if let RegionsSpec::File(file) = regions
                     && !(1..=MOST_REGIONS).contains(&file.max)
@@ -215,7 +219,11 @@ impl ColumnSpec {
             }
             (Origin::Detector, Some(_)) => {
                 let message = format!("column `{name}` is the detector's: its regions go without saying");
-                blame("regions", message, "drop `regions`; or drop `from`, to pool the encoder's tensor in those regions");
+                blame(
+                    "regions",
+                    message,
+                    "drop `regions`; or drop `from`, to pool the encoder's tensor in those regions",
+                );
             }
             (Origin::Detector, None) => faults.extend(self.detector_tap_fault()),
         }
@@ -235,7 +243,8 @@ impl ColumnSpec {
             return open.then(|| ColumnFault::of("tap", message(), "pool it: pool = \"7x7\", or \"global\""));
         }
         let key = if self.taps.is_empty() { "tap" } else { "taps" };
-        let shown = self.tap.iter().chain(&self.taps).map(|tensor| format!("`{tensor}`")).collect::<Vec<_>>().join(", ");
+        let shown =
+            self.tap.iter().chain(&self.taps).map(|tensor| format!("`{tensor}`")).collect::<Vec<_>>().join(", ");
         let message = format!("a detector has no tensor {shown} to keep");
         Some(ColumnFault::of(key, message, "one of box_features, fpn.0, fpn.1, fpn.2, fpn.3, fpn.pool"))
     }

@@ -25,7 +25,7 @@ use crate::{
     encoder::{self, Device},
     image::{self, ImageError},
     progress::Progress,
-    recipe::{ColumnSpec, Recipe},
+    recipe::{ColumnSpec, Recipe, RegionsSpec},
 };
 
 /// What `icecap caption` is told.
@@ -131,11 +131,15 @@ fn open_model(run: &Run, options: &CaptionOptions) -> Result<Model> {
     let path = options.model.as_deref().unwrap_or(&run.info.model);
     let Recipe { encoder, detector, .. } = &run.recipe;
     let spec = Spec { encoder, detector: detector.as_ref(), columns: &columns, data: &run.info.data };
+    let box_file = |column: &ColumnSpec| match &column.regions {
+        Some(RegionsSpec::File(spec)) => Some(spec.file.clone()),
+        _ => None,
+    };
+    if let Some(file) = columns.iter().find_map(box_file) {
+        return Err(NoRegions { run: run.folder.clone(), file }.into());
+    }
     let model = Model::open(&spec, path, run.info.detector.as_deref())
         .with_context(|| format!("the run's encoder `{}` can't be used", path.display()))?;
-    if let Some(file) = model.regions.box_file() {
-        return Err(NoRegions { run: run.folder.clone(), file: file.to_owned() }.into());
-    }
     for (at, column) in run.info.columns.iter().enumerate() {
         if model.key(at).digest() != column.key {
             return Err(OtherEncoder { model: path.to_owned(), column: column.input.name.clone() }.into());

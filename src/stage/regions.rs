@@ -154,12 +154,6 @@ impl RegionModel {
         self.detector.as_ref().map(|(_, path)| path.as_path())
     }
 
-    /// A file of boxes that a column needs: new pictures are in none.
-    #[must_use]
-    pub fn box_file(&self) -> Option<&Path> {
-        self.files.first().map(|file| file.path.as_path())
-    }
-
     /// Vectors of a row of the encoder's column `column`, where it is one of regions.
     #[must_use]
     pub fn aligned(&self, column: usize) -> Option<usize> {

@@ -25,8 +25,9 @@ const POLICY: Policy = Policy { max: 100, min: 0, score: 0.05, nms: 0.5 };
 /// The pictures of make.py: shaded blocks of 8 pixels.
 fn blocks((height, width): (u32, u32)) -> Vec<u8> {
     let places = (0..height).flat_map(|y| (0..width).map(move |x| (y, x)));
-    let block = |y, x, c| ((y / 8 * 131 + x / 8 * 17 + c * 7 + 1_u32).wrapping_mul(2_654_435_761) >> 21) % 128;
-    let value = |y, x, c| (block(y, x, c) + (3 * x * x + 5 * y * y + x * y) % 128) as u8;
+    let block =
+        |y: u32, x: u32, c: u32| ((y / 8 * 131 + x / 8 * 17 + c * 7 + 1).wrapping_mul(2_654_435_761) >> 21) % 128;
+    let value = |y: u32, x: u32, c: u32| (block(y, x, c) + (3 * x * x + 5 * y * y + x * y) % 128) as u8;
     places.flat_map(|(y, x)| [0, 1, 2].map(|c| value(y, x, c))).collect()
 }
 

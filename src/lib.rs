@@ -9,6 +9,8 @@ pub mod dataset;
 pub mod decoder;
 pub mod detector;
 pub mod encoder;
+pub mod fetch;
+pub mod foreign;
 pub mod image;
 pub mod metrics;
 pub mod progress;

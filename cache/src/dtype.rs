@@ -18,7 +18,7 @@ pub enum Dtype {
     F16,
     /// bfloat16: the upper half of a binary32.
     Bf16,
-    /// Signed bytes with a scale a row, see [`crate::quantize`]. Only a column's embedding can have it, and only beside the
+    /// Signed bytes with a scale a row, see [`crate::quantize()`]. Only a column's embedding can have it, and only beside the
     /// tensor [`SCALE`].
     I8,
 }

@@ -100,6 +100,11 @@ impl ShardLayout {
     }
 }
 
+/// Bytes of a shard's file.
+pub(crate) fn shard_bytes(plan: &ColumnPlan, shard: usize) -> u64 {
+    ShardLayout::write(plan, shard, plan.shard_rows(shard)).1.file_bytes as u64
+}
+
 struct HeaderText {
     json: String,
     rows: u32,

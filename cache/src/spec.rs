@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::dtype::SCALE;
 use crate::error::SpecError;
-use crate::{Dtype, Key, TensorSpec};
+use crate::{Dtype, Key, Part, TensorSpec};
 
 /// Bytes a shard aims at where the spec does not give its rows.
 const SHARD_BYTES: usize = 256 << 20;
@@ -28,8 +28,28 @@ pub struct ColumnSpec {
     pub rows_per_shard: Option<u32>,
     /// Free JSON for the reader's eyes: recipe, versions, host, time.
     pub provenance: Value,
-    /// Whether rows recorded as missing are handed out again.
-    pub retry_missing: bool,
+    /// Which of the rows recorded as missing are handed out again.
+    pub retry_missing: Retry,
+    /// Only these of the column's shards, in a cache that holds no others; see [`crate::Cache::merge`].
+    pub part: Option<Part>,
+}
+
+/// Which of the rows that a column misses are handed out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retry {
+    /// None of them.
+    #[default]
+    No,
+    /// Those whose reason may have passed ([`crate::Reason::is_temporary`]).
+    Temporary,
+    /// All of them.
+    All,
+}
+
+impl From<bool> for Retry {
+    fn from(all: bool) -> Self {
+        if all { Self::All } else { Self::No }
+    }
 }
 
 impl ColumnSpec {
@@ -46,7 +66,8 @@ impl ColumnSpec {
             batch_rows: 64,
             rows_per_shard: None,
             provenance: Value::Null,
-            retry_missing: false,
+            retry_missing: Retry::No,
+            part: None,
         }
     }
 
@@ -78,10 +99,26 @@ impl ColumnSpec {
         self
     }
 
-    /// Hand out the rows recorded as missing, too.
+    /// Hand out the rows recorded as missing, too; `true` stands for all of them.
     #[must_use]
-    pub fn retrying_missing(mut self, retry: bool) -> Self {
-        self.retry_missing = retry;
+    pub fn retrying_missing(mut self, retry: impl Into<Retry>) -> Self {
+        self.retry_missing = retry.into();
+        self
+    }
+
+    /// Rows a shard, rounded up to whole batches, where a number is given.
+    #[must_use]
+    pub fn with_shard_rows(mut self, rows: Option<u32>) -> Self {
+        if let Some(rows) = rows {
+            self.rows_per_shard = Some(rows.max(1).next_multiple_of(self.batch_rows.max(1)));
+        }
+        self
+    }
+
+    /// Only one part of the column, or the whole.
+    #[must_use]
+    pub fn with_part(mut self, part: Option<Part>) -> Self {
+        self.part = part;
         self
     }
 
@@ -165,6 +202,16 @@ impl ColumnPlan {
     /// Number of shards.
     pub fn shards(&self) -> usize {
         self.rows.div_ceil(self.rows_per_shard) as usize
+    }
+
+    /// The shards of a part, or all.
+    pub fn part_shards(&self, part: Option<Part>) -> std::ops::Range<usize> {
+        part.map_or(0..self.shards(), |part| part.shards(self.shards()))
+    }
+
+    /// Rows of a part, or all.
+    pub fn part_rows(&self, part: Option<Part>) -> u32 {
+        self.part_shards(part).map(|shard| self.shard_rows(shard)).sum()
     }
 
     /// First row of a shard.

@@ -9,6 +9,9 @@ use tch::Kind;
 
 use super::Column;
 
+/// The tensor of a column that says how many vectors a row really has.
+const COUNT: &str = "count";
+
 /// The kind in which a column of this element type is read.
 fn kind_of(dtype: Dtype) -> Kind {
     match dtype {
@@ -44,11 +47,14 @@ impl Column for ColumnReader {
         }
     }
 
-    fn counts(&self, rows: &[u32]) -> Option<Vec<u32>> {
-        let tensor = self.tensor("count")?;
-        let of =
-            |row: &u32| self.row_of(tensor, *row).and_then(|bytes| Some(f32::from_le_bytes(bytes.try_into().ok()?)));
-        Some(rows.iter().map(|row| of(row).map_or(0, |count| count as u32)).collect())
+    /// By the tensor `count`, f32 and one number a row, where the column has one.
+    fn counts(&self, rows: &[u32]) -> Option<Vec<usize>> {
+        let tensor = self.tensor(COUNT).filter(|&at| self.tensors()[at].row_bytes() == 4)?;
+        let count = |&row: &u32| {
+            let number = self.row_of(tensor, row).and_then(|bytes| bytes.try_into().ok());
+            number.map_or(0, |bytes| f32::from_le_bytes(bytes) as usize)
+        };
+        (self.tensors()[tensor].dtype == Dtype::F32).then(|| rows.iter().map(count).collect())
     }
 }
 
@@ -75,7 +81,7 @@ pub struct HeldColumn {
     /// The rows, one after the other.
     pub bytes: Vec<u8>,
     /// How many vectors each row has, where not all.
-    pub counts: Option<Vec<u32>>,
+    pub counts: Option<Vec<usize>>,
 }
 
 impl Column for HeldColumn {
@@ -107,7 +113,7 @@ impl Column for HeldColumn {
         absent
     }
 
-    fn counts(&self, rows: &[u32]) -> Option<Vec<u32>> {
+    fn counts(&self, rows: &[u32]) -> Option<Vec<usize>> {
         let counts = self.counts.as_ref()?;
         Some(rows.iter().map(|row| counts.get(*row as usize).copied().unwrap_or(0)).collect())
     }
@@ -143,5 +149,22 @@ mod tests {
         let read: Vec<f32> = out.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         let scale = 2.54f32 / 127.0;
         assert_eq!(read, [-127.0 * scale, 64.0 * scale, 0.0, 0.0, 127.0, -3.0]);
+    }
+
+    #[test]
+    fn a_column_with_a_count_says_how_many_vectors_each_row_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut cache = Cache::create_or_open(folder.path().join("cache"), &"test".into()).unwrap();
+        let record = |row: u32| RowRecord { id: row.to_string(), ..RowRecord::default() };
+        cache.sync_rows((0..3).map(record)).unwrap();
+        let spec = ColumnSpec::new("regions", Key::new(), Dtype::F16, [2, 1]);
+        let writer = cache.writer(&spec.with_tensor(COUNT, Dtype::F32, [1]).with_batch_rows(3), Overwrite::No).unwrap();
+        let mut slot = writer.slot(&writer.todo_batches()[0]).unwrap();
+        let counts: Vec<u8> = [2.0_f32, 1.0, 0.0].iter().flat_map(|count| count.to_le_bytes()).collect();
+        slot.write_batch(1, &counts).unwrap();
+        writer.commit(slot, &vec![RowOutcome::Present { content: [1; 16] }; 3]).unwrap();
+        writer.finish().unwrap();
+        let column = cached(cache.column("regions").unwrap());
+        assert_eq!(column.counts(&[1, 0, 2, 1]), Some(vec![1, 2, 0, 1]));
     }
 }

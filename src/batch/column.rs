@@ -15,8 +15,9 @@ pub trait Column: Send + Sync {
     /// Copies `rows`, one after another, to `out` (exactly `rows.len()` rows of bytes). Rows that the column does not
     /// hold are zeroed; returns their positions in `rows`.
     fn gather(&self, rows: &[u32], out: &mut [u8]) -> Vec<usize>;
-    /// How many of the vectors of each of `rows` there are, the first ones; nothing where it is always all of them.
-    fn counts(&self, rows: &[u32]) -> Option<Vec<u32>> {
+    /// How many of its vectors each of `rows` really has, where that differs by row (detected regions): the first so many
+    /// are there, the rest is padding. `None` where every row has all of them.
+    fn counts(&self, rows: &[u32]) -> Option<Vec<usize>> {
         let _ = rows;
         None
     }
@@ -77,20 +78,34 @@ pub fn gather(columns: &[impl AsRef<dyn Column>], rows: &[u32]) -> Prefix {
         let mut bytes = vec![0; rows.len() * row_bytes];
         let absent: HashSet<usize> = column.gather(rows, &mut bytes).into_iter().collect();
         let size = [rows.len() as i64, vectors as i64, width as i64];
-        let counts = column.counts(rows);
-        let there = |at: usize| match &counts {
-            _ if absent.contains(&at) => 0,
-            Some(counts) => vectors.min(counts[at] as usize),
-            None => vectors,
-        };
-        let there: Vec<usize> = (0..rows.len()).map(there).collect();
-        let present = there.iter().any(|there| *there < vectors).then(|| {
-            let mask: Vec<bool> = there.iter().flat_map(|there| (0..vectors).map(move |at| at < *there)).collect();
-            Tensor::from_slice(&mask).view([size[0], size[1]])
-        });
+        let present = mask(&absent, column.counts(rows).as_deref(), rows.len(), vectors);
         Vectors { data: Tensor::from_data_size(&bytes, &size, column.kind()), present }
     };
     Prefix { columns: columns.iter().map(|column| one(column.as_ref())).collect() }
+}
+
+/// The rows of a matrix `[R, C]`, on the host.
+///
+/// # Panics
+/// Where it isn't a matrix of floats.
+#[must_use]
+pub fn rows_of(matrix: &Tensor) -> Vec<Vec<f32>> {
+    Vec::try_from(matrix.to_device(Device::Cpu).to_kind(Kind::Float)).expect("a matrix of floats")
+}
+
+/// Which of `rows` times `vectors` are there, `[N, K]`; `None` where all are.
+fn mask(absent: &HashSet<usize>, counts: Option<&[usize]>, rows: usize, vectors: usize) -> Option<Tensor> {
+    let held = |at: usize| match counts {
+        _ if absent.contains(&at) => 0,
+        Some(counts) => counts[at].min(vectors),
+        None => vectors,
+    };
+    let held: Vec<usize> = (0..rows).map(held).collect();
+    if held.iter().all(|&held| held == vectors) {
+        return None;
+    }
+    let mask: Vec<bool> = held.iter().flat_map(|&held| (0..vectors).map(move |vector| vector < held)).collect();
+    Some(Tensor::from_slice(&mask).view([rows as i64, vectors as i64]))
 }
 
 #[cfg(test)]
@@ -106,8 +121,6 @@ pub(crate) mod fake {
         pub absent: Vec<u32>,
         /// What row `r` holds: a function of the row and the position in it.
         pub value: fn(u32, usize) -> f32,
-        /// How many vectors each row has, where not all.
-        pub counts: Option<fn(u32) -> u32>,
     }
 
     impl Column for Memory {
@@ -130,9 +143,6 @@ pub(crate) mod fake {
             }
             (0..rows.len()).filter(|&at| self.absent.contains(&rows[at])).collect()
         }
-        fn counts(&self, rows: &[u32]) -> Option<Vec<u32>> {
-            self.counts.map(|count| rows.iter().map(|row| count(*row)).collect())
-        }
     }
 }
 
@@ -144,7 +154,7 @@ mod tests {
     #[test]
     fn gathers_grids_as_vectors_and_marks_absent_rows() {
         let value = |row, at: usize| row as f32 + at as f32 / 100.0;
-        let column = Memory { shape: vec![2, 2, 3], absent: vec![4], value, counts: None };
+        let column = Memory { shape: vec![2, 2, 3], absent: vec![4], value };
         let columns: Vec<Arc<dyn Column>> = vec![Arc::new(column)];
         let prefix = gather(&columns, &[7, 4, 7]);
         assert_eq!((prefix.images(), prefix.columns[0].data.size()), (3, vec![3, 4, 3]));
@@ -155,13 +165,38 @@ mod tests {
         assert!(prefix.narrow(0, 1).columns[0].data.equal(&prefix.narrow(2, 1).columns[0].data));
     }
 
+    /// Row `r` has `r` vectors.
+    struct Regions(Memory);
+
+    impl Column for Regions {
+        fn name(&self) -> &str {
+            "regions"
+        }
+        fn kind(&self) -> Kind {
+            Kind::Float
+        }
+        fn row_shape(&self) -> &[usize] {
+            self.0.row_shape()
+        }
+        fn gather(&self, rows: &[u32], out: &mut [u8]) -> Vec<usize> {
+            self.0.gather(rows, out)
+        }
+        fn counts(&self, rows: &[u32]) -> Option<Vec<usize>> {
+            Some(rows.iter().map(|&row| row as usize).collect())
+        }
+    }
+
     #[test]
-    fn vectors_behind_the_count_are_marked_absent() {
-        let column = Memory { shape: vec![3, 2], absent: vec![5], value: |_, _| 1.0, counts: Some(|row| row) };
-        let columns: Vec<Arc<dyn Column>> = vec![Arc::new(column)];
-        let mask = |rows: &[u32]| gather(&columns, rows).columns.remove(0).present;
-        let present = Vec::<bool>::try_from(mask(&[2, 5, 3]).unwrap().view(-1)).unwrap();
-        assert_eq!(present, [true, true, false, false, false, false, true, true, true]);
-        assert!(mask(&[3, 3]).is_none(), "all are there");
+    fn vectors_beyond_a_rows_count_are_masked() {
+        let of = |rows: &[u32]| {
+            let memory = Memory { shape: vec![3, 2], absent: vec![2], value: |_, _| 1.0 };
+            let columns: Vec<Arc<dyn Column>> = vec![Arc::new(Regions(memory))];
+            let present = gather(&columns, rows).columns.remove(0).present;
+            present.map(|present| Vec::<bool>::try_from(present.view(-1)).unwrap())
+        };
+        let (yes, no) = (true, false);
+        // One vector, an absent row, none, and a count that is larger than the row: all of it.
+        assert_eq!(of(&[1, 2, 0, 9]).unwrap(), [yes, no, no, no, no, no, no, no, no, yes, yes, yes]);
+        assert_eq!(of(&[3, 3]), None, "all are there: no mask to pay for");
     }
 }

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn batches_come_in_order_with_each_image_once() {
-        let column = Memory { shape: vec![2], absent: vec![], value: |row, _| row as f32, counts: None };
+        let column = Memory { shape: vec![2], absent: vec![], value: |row, _| row as f32 };
         let caption = |row, tokens: &[u32]| Caption { row, tokens: tokens.to_vec() };
         let captions: Arc<[Caption]> = [caption(9, &[5]), caption(3, &[6, 7]), caption(9, &[8])].into();
         let special = Special { bos: 1, eos: 2, unk: Some(3), pad: 0 };
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn dropping_it_early_stops_the_thread() {
-        let column = Memory { shape: vec![2], absent: vec![], value: |_, _| 0.0, counts: None };
+        let column = Memory { shape: vec![2], absent: vec![], value: |_, _| 0.0 };
         let captions: Arc<[Caption]> = [Caption { row: 0, tokens: vec![4] }].into();
         let special = Special { bos: 1, eos: 2, unk: Some(3), pad: 0 };
         let order = std::iter::repeat_with(|| vec![0]);

@@ -130,7 +130,7 @@ impl Column for Standardized {
         absent
     }
 
-    fn counts(&self, rows: &[u32]) -> Option<Vec<u32>> {
+    fn counts(&self, rows: &[u32]) -> Option<Vec<usize>> {
         self.inner.counts(rows)
     }
 }
@@ -147,7 +147,7 @@ mod tests {
             1 => 5.0 + 0.01 * (row as f32 + (at / 3) as f32),
             _ => 7.0,
         };
-        Arc::new(Memory { shape: vec![2, 3], absent: vec![3], value, counts: None })
+        Arc::new(Memory { shape: vec![2, 3], absent: vec![3], value })
     }
 
     #[test]

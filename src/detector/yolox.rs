@@ -16,7 +16,7 @@ use super::{
     transform::Letterbox,
 };
 use crate::encoder::{
-    self, Channels, CompiledEncoder, Device, EncoderError, EncoderPlan, EncoderSession, Normalize, Pool, Tap,
+    self, Channels, CompiledEncoder, Device, EncoderError, EncoderPlan, EncoderSession, Normalize, Pool, Precision, Tap,
 };
 
 /// Pixels between the places of each grid.
@@ -55,7 +55,14 @@ impl Yolox {
         };
         let normalize = Normalize { mean: [0.0; 3], std: [1.0; 3], scale: 1.0, channels: Channels::Bgr };
         let (height, width) = (size.0 as usize, size.1 as usize);
-        let plan = |batch| EncoderPlan { normalize: normalize.clone(), height, width, batch, taps: vec![tap.clone()] };
+        let plan = |batch| EncoderPlan {
+            normalize: normalize.clone(),
+            height,
+            width,
+            batch,
+            precision: Precision::F32,
+            taps: vec![tap.clone()],
+        };
         let compiled = match encoder::compile(path, &plan(batch)) {
             // Most files are made for one picture, and a constant inside of them holds that one.
             Err(EncoderError::FixedBatch { expected, .. }) => encoder::compile(path, &plan(expected)),

@@ -8,16 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use icecap_cache::Dtype;
+use ort::value::TensorElementType;
 
 use super::blocked::{self, Shapes, Table};
 use super::build::{Builder, value_info};
+use super::device::Device;
 use super::input::{ImageInput, Layout};
 use super::model::Model;
 use super::onnx::OperatorSetIdProto;
-use super::plan::{Device, EncoderPlan, Tap, key_fields};
+use super::plan::{EncoderPlan, Precision, Tap, key_fields};
 use super::probe::Probed;
 use super::regions::RegionInput;
-use super::{EncoderError, epilogue, graph, probe, prologue, taps};
+use super::{EncoderError, epilogue, graph, halve, probe, prologue, taps};
 
 /// What one output of a compiled encoder is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +70,7 @@ struct Inner {
     outputs: Vec<Output>,
     infos: Vec<OutputInfo>,
     shapes: Shapes,
+    notes: Vec<String>,
     host: OnceLock<Vec<u8>>,
     device: OnceLock<Vec<u8>>,
     fast: OnceLock<Option<Fast>>,
@@ -95,8 +98,17 @@ pub fn compile(path: &Path, plan: &EncoderPlan) -> Result<CompiledEncoder, Encod
     graph::gather_constants(model.graph_mut());
     model.inline_external()?;
     modernise(&mut model);
-    let (probed, shapes) = taps::probe(&model, &image, plan, &tensors)?;
-    let input = probe::fix_input(&mut model, &image, image.shape(plan.batch, plan.height, plan.width));
+    let (mut probed, shapes) = taps::probe(&model, &image, plan, &tensors)?;
+    let shape = image.shape(plan.batch, plan.height, plan.width);
+    let input = probe::fix_input(&mut model, &image, shape);
+    let mut notes = Vec::new();
+    if plan.precision == Precision::F16 {
+        let halved = halve::rewrite(&mut model, &input, shape, &tensors)?;
+        for (_, probed) in tensors.iter().zip(&mut probed).filter(|(tensor, _)| halved.half.contains(**tensor)) {
+            probed.element = TensorElementType::Float16;
+        }
+        notes = halved.notes;
+    }
     let outputs = add_epilogue(&mut model, plan, &probed)?;
     let infos = outputs.iter().map(|output| output.info.clone()).collect();
     let inner = Inner {
@@ -107,6 +119,7 @@ pub fn compile(path: &Path, plan: &EncoderPlan) -> Result<CompiledEncoder, Encod
         outputs,
         infos,
         shapes,
+        notes,
         host: OnceLock::new(),
         device: OnceLock::new(),
         fast: OnceLock::new(),
@@ -168,6 +181,11 @@ impl CompiledEncoder {
         &self.inner.model.path
     }
 
+    /// What whoever asked for this precision should know: weights that f16 cannot hold.
+    pub fn notes(&self) -> &[String] {
+        &self.inner.notes
+    }
+
     /// Nodes of the edited graph, prologue left out.
     pub fn nodes(&self) -> usize {
         self.inner.model.graph().node.len()
@@ -205,6 +223,10 @@ impl CompiledEncoder {
     pub(super) fn fast(&self) -> Result<Option<&Fast>, EncoderError> {
         if let Some(fast) = self.inner.fast.get() {
             return Ok(fast.as_ref());
+        }
+        // Its kernels are made of f32.
+        if self.inner.plan.precision != Precision::F32 {
+            return Ok(None);
         }
         let mut model = self.inner.model.clone();
         let opset = model.opset();

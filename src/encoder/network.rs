@@ -10,12 +10,12 @@ use std::sync::Arc;
 use ort::session::Session;
 use ort::value::{DynValue, TensorRef};
 
+use super::device::Device;
 use super::graph;
 use super::model::Model;
 use super::onnx::tensor_proto::DataType;
 use super::onnx::tensor_shape_proto::Dimension;
 use super::onnx::{NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
-use super::plan::Device;
 use super::session::options;
 use super::{EncoderError, build};
 

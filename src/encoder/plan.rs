@@ -10,6 +10,7 @@ use icecap_cache::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::halve::HALF_VERSION;
 use super::{EncoderError, regions};
 
 /// Version of the graph edit. Raise it whenever the same plan would give other bytes.
@@ -158,6 +159,24 @@ fn default_dtype() -> Dtype {
     Dtype::F16
 }
 
+/// The type in which the encoder computes. Rows are cast to the column's dtype either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// As the model was trained.
+    #[default]
+    F32,
+    /// Weights and activations in half the bytes, an island of `f32` where that would cost accuracy: for GPUs.
+    F16,
+}
+
+impl Precision {
+    /// Is it the default, which needs no mention?
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+}
+
 /// Everything the graph edit needs: the picture, the batch and the taps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -170,6 +189,9 @@ pub struct EncoderPlan {
     pub width: usize,
     /// Images a run; every run has exactly so many.
     pub batch: usize,
+    /// What the encoder computes in.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// The columns, in the order of the outputs.
     pub taps: Vec<Tap>,
 }
@@ -177,21 +199,7 @@ pub struct EncoderPlan {
 impl EncoderPlan {
     /// Refuses numbers that make no sense and columns of one name.
     pub(super) fn check(&self) -> Result<(), EncoderError> {
-        let size = format!("{}x{}", self.height, self.width);
-        if self.height == 0 || self.width == 0 || self.height.max(self.width) > 1 << 14 {
-            return Err(EncoderError::Plan {
-                field: "the picture's size",
-                value: size,
-                wanted: "1 to 16384 pixels a side",
-            });
-        }
-        if self.batch == 0 || self.batch > 1 << 16 {
-            return Err(EncoderError::Plan {
-                field: "batch",
-                value: self.batch.to_string(),
-                wanted: "1 to 65536 images",
-            });
-        }
+        check_sizes(self.batch, self.height, self.width)?;
         if self.taps.is_empty() {
             return Err(EncoderError::Plan {
                 field: "the list of columns",
@@ -226,6 +234,18 @@ impl EncoderPlan {
     }
 }
 
+/// Refuses sizes that no encoder is meant for, whether a recipe or a model's file says them.
+pub(super) fn check_sizes(batch: usize, height: usize, width: usize) -> Result<(), EncoderError> {
+    if height == 0 || width == 0 || height.max(width) > 1 << 14 {
+        let value = format!("{height}x{width}");
+        return Err(EncoderError::Plan { field: "the picture's size", value, wanted: "1 to 16384 pixels a side" });
+    }
+    if batch == 0 || batch > 1 << 16 {
+        return Err(EncoderError::Plan { field: "batch", value: batch.to_string(), wanted: "1 to 65536 images" });
+    }
+    Ok(())
+}
+
 /// Everything of the encoder that decides a column's bytes, in order: for the column's key.
 ///
 /// Left out on purpose: the column's name, the batch, and who computes (execution provider, kernels). A row does not depend
@@ -250,42 +270,15 @@ pub fn key_fields(model_digest: &str, plan: &EncoderPlan, tap: &Tap) -> Vec<(Str
     ];
     // Only columns of regions have the field: all others keep the key they had before there were any.
     fields.extend(tap.regions.map(|_| field("regions", json!(regions::METHOD))));
+    // Columns made before there was a choice have no such field, and keep their keys.
+    if !plan.precision.is_f32() {
+        fields.push(field("precision", json!(plan.precision)));
+        fields.push(field("precision_version", json!(HALF_VERSION)));
+    }
     fields
 }
 
 /// The shortest decimal that means this `f32`: 0.485, and not the 0.48500001430511475 that an `f64` would make of it.
 fn shortest(value: f32) -> Value {
     value.to_string().parse::<f64>().map_or(Value::Null, |value| json!(value))
-}
-
-/// Where the encoder runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Device {
-    /// The processor.
-    #[default]
-    Cpu,
-    /// The NVIDIA device of this number.
-    Cuda(u32),
-}
-
-impl FromStr for Device {
-    type Err = EncoderError;
-
-    fn from_str(text: &str) -> Result<Self, EncoderError> {
-        let number = |text: &str| text.strip_prefix("cuda:")?.parse().ok().map(Self::Cuda);
-        match text {
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            other => number(other).ok_or_else(|| EncoderError::DeviceSyntax { value: text.to_owned() }),
-        }
-    }
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => out.write_str("cpu"),
-            Self::Cuda(number) => write!(out, "cuda:{number}"),
-        }
-    }
 }

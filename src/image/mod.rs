@@ -9,6 +9,7 @@
 //! where Pillow paints what is lost grey: a row is either the picture's or missing with a reason.
 
 mod error;
+mod fast;
 mod jpeg;
 mod orient;
 mod picture;
@@ -25,8 +26,9 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use error::ImageError;
+pub use fast::load_views;
 pub use picture::{Picture, with_picture};
-pub use preprocess::{IMPLEMENTATION, Interpolation, Preprocess, Resize};
+pub use preprocess::{Decode, IMPLEMENTATION, Interpolation, Preprocess, Resize};
 pub use variants::{Tiles, ViewSpec, resolve_views};
 pub use view::View;
 
@@ -71,12 +73,8 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, ImageError> {
 /// See [`ImageError`]; `out` holds no promise then.
 pub fn load_into(bytes: &[u8], pre: &Preprocess, out: &mut [u8]) -> Result<Decoded, ImageError> {
     pre.validate()?;
-    // Before the picture is decoded, and not only when its first view is made.
-    picture::check_buffer(pre, out)?;
-    with_picture(bytes, pre.max_pixels, |picture| {
-        picture.view(pre, View::Center, out)?;
-        Ok(Decoded { original_size: picture.size() })
-    })
+    let (size, _) = load_views(bytes, pre, &mut [(View::Center, out)], None::<fn(&Picture<'_>)>)?;
+    Ok(Decoded { original_size: size })
 }
 
 /// The buffers a thread keeps between pictures.
@@ -124,7 +122,7 @@ fn decode_upright(bytes: &[u8], max_pixels: u64, scratch: &mut Scratch) -> Resul
         return Err(ImageError::Empty);
     }
     let (width, height, orientation) = match bytes {
-        [0xff, 0xd8, 0xff, ..] => jpeg::decode(bytes, max_pixels, scratch)?,
+        _ if jpeg::is_jpeg(bytes) => jpeg::decode(bytes, max_pixels, scratch)?,
         _ => raster::decode(bytes, max_pixels, scratch)?,
     };
     Ok(orient::upright(scratch, width, height, orientation))

@@ -5,15 +5,17 @@
 //! size is allocated anew for each.
 
 use super::preprocess::Preprocess;
-use super::{ImageError, Scratch, View, decode_upright, resize, with_scratch};
+use super::{ImageError, Scratch, View, decode_upright, jpeg, orient, resize, with_scratch};
 
 /// A decoded picture, upright, in the memory of the thread that decoded it.
 pub struct Picture<'a> {
     /// The file.
     bytes: &'a [u8],
     scratch: &'a mut Scratch,
-    height: u32,
-    width: u32,
+    /// `(height, width)` of the pixels in `scratch`, upright.
+    decoded: (u32, u32),
+    /// The same of the picture: larger where it was decoded at a part of its size.
+    size: (u32, u32),
 }
 
 /// Decodes the picture in the file `bytes` and lends it to `work`, which must not decode another one meanwhile.
@@ -27,7 +29,24 @@ pub fn with_picture<T>(
 ) -> Result<T, ImageError> {
     with_scratch(|scratch| {
         let (width, height) = decode_upright(bytes, max_pixels, scratch)?;
-        work(&mut Picture { bytes, scratch, height, width })
+        let size = (height, width);
+        work(&mut Picture { bytes, scratch, decoded: size, size })
+    })
+}
+
+/// The same at 1 / `divisor` of the size of the JPEG `bytes`; nothing where it can't be decoded so, and `work` not called.
+pub(super) fn with_reduced<T>(
+    bytes: &[u8],
+    header: &jpeg::Header,
+    divisor: u64,
+    work: impl FnOnce(&mut Picture<'_>) -> Result<T, ImageError>,
+) -> Result<Option<T>, ImageError> {
+    with_scratch(|scratch| {
+        let Some((width, height)) = jpeg::decode_reduced(bytes, header, divisor, &mut scratch.pixels) else {
+            return Ok(None);
+        };
+        let (width, height) = orient::upright(scratch, width, height, header.orientation);
+        work(&mut Picture { bytes, scratch, decoded: (height, width), size: header.upright_size() }).map(Some)
     })
 }
 
@@ -41,10 +60,10 @@ pub(super) fn check_buffer(pre: &Preprocess, out: &[u8]) -> Result<(), ImageErro
 impl Picture<'_> {
     /// `(height, width)`, upright and before any resizing, in pixels.
     pub fn size(&self) -> (u32, u32) {
-        (self.height, self.width)
+        self.size
     }
 
-    /// Its pixels, `[height, width, 3]`, red first.
+    /// Its pixels, `[height, width, 3]`, red first. (A picture that is lent is decoded whole.)
     pub fn pixels(&self) -> &[u8] {
         &self.scratch.pixels
     }
@@ -55,8 +74,10 @@ impl Picture<'_> {
     /// [`ImageError::Buffer`] where `out` has another size.
     pub fn view(&mut self, pre: &Preprocess, view: View, out: &mut [u8]) -> Result<(), ImageError> {
         check_buffer(pre, out)?;
-        let axes = view.axes(pre, self.size(), self.bytes);
-        resize::resize_into(self.scratch, self.width, axes, pre, out);
+        let (down, across) = view.axes(pre, self.size, self.bytes);
+        let (height, width) = self.decoded;
+        let axes = (down.of_decoded(self.size.0, height), across.of_decoded(self.size.1, width));
+        resize::resize_into(self.scratch, width, axes, pre, out);
         if view.is_mirrored() {
             resize::mirror(out, pre.output_size().1);
         }

@@ -10,6 +10,9 @@ use super::ImageError;
 /// Version of decoding and resizing: goes into every column's key, and is raised when any pixel comes out differently.
 pub const IMPLEMENTATION: u32 = 1;
 
+/// The same of `decode = "fast"`, for the columns that use it.
+const FAST_VERSION: u32 = 1;
+
 /// The largest side a recipe may ask for, in pixels.
 const MAX_SIDE: u32 = 16_384;
 
@@ -35,6 +38,26 @@ pub struct Preprocess {
     /// Pictures of more pixels are missing rows with the reason `too-large`. Guards against decompression bombs.
     #[serde(default = "default_max_pixels")]
     pub max_pixels: u64,
+    /// How much of a JPEG is decoded.
+    #[serde(default, skip_serializing_if = "Decode::is_exact")]
+    pub decode: Decode,
+}
+
+/// How much of a JPEG is decoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decode {
+    /// All of it.
+    #[default]
+    Exact,
+    /// At a half, a quarter or an eighth of its size, where that is still twice what is made of it.
+    Fast,
+}
+
+impl Decode {
+    fn is_exact(&self) -> bool {
+        *self == Self::Exact
+    }
 }
 
 /// The size before the crop.
@@ -68,6 +91,7 @@ impl Default for Preprocess {
             crop: Some([224, 224]),
             interpolation: Interpolation::default(),
             max_pixels: default_max_pixels(),
+            decode: Decode::Exact,
         }
     }
 }
@@ -106,15 +130,18 @@ impl Preprocess {
     /// Everything here that decides a column's bytes, for its key. `max_pixels` is in: it decides which rows are missing.
     pub fn key_fields(&self) -> Vec<(String, Value)> {
         let (height, width) = self.output_size();
-        [
+        let mut fields = vec![
             ("image.implementation", json!(IMPLEMENTATION)),
             ("image.resize", json!(self.resize)),
             ("image.crop", json!([height, width])),
             ("image.interpolation", json!(self.interpolation)),
             ("image.max_pixels", json!(self.max_pixels)),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .to_vec()
+        ];
+        // Columns made before there was a choice have no such field, and keep their keys.
+        if self.decode == Decode::Fast {
+            fields.push(("image.decode", json!(format!("fast {FAST_VERSION}"))));
+        }
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// Where the output comes from, for a picture of `(height, width)` whose crop lies at `down` and `across`: one [`Axis`]
@@ -180,6 +207,19 @@ impl Axis {
     /// `length` pixels of the picture from `offset` on, resized to all of the output.
     pub fn squeezed(offset: u32, length: u32, out: u32) -> Self {
         Self { offset, source: length, resized: out.into(), from: 0, shown: out, at: 0 }
+    }
+
+    /// The same axis of a picture that was decoded at `decoded` pixels in the place of `original`.
+    pub fn of_decoded(self, original: u32, decoded: u32) -> Self {
+        let at = |pixel: u32| (u64::from(pixel) * u64::from(decoded) + u64::from(original / 2)) / u64::from(original);
+        let offset = at(self.offset).min(u64::from(decoded) - 1) as u32;
+        let end = at(self.offset + self.source).clamp(u64::from(offset) + 1, decoded.into()) as u32;
+        Self { offset, source: end - offset, ..self }
+    }
+
+    /// How many pixels are looked at for one that is made.
+    pub fn shrinks(&self) -> u64 {
+        u64::from(self.source) / self.resized.max(1)
     }
 
     /// No resampling on this axis?
@@ -291,6 +331,7 @@ mod tests {
             shorter(64, Some([64, 63])),
             Preprocess { interpolation: Interpolation::Bicubic, ..shorter(64, None) },
             Preprocess { max_pixels: 1, ..shorter(64, None) },
+            Preprocess { decode: Decode::Fast, ..shorter(64, None) },
         ] {
             assert_ne!(implied, other.key_fields());
         }

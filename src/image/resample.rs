@@ -27,7 +27,7 @@ pub(super) struct Resampler {
 impl Resampler {
     /// Bytes kept.
     pub fn capacity(&self) -> usize {
-        self.between.capacity() + self.wide.capacity() * 4
+        self.between.capacity() + self.wide.capacity() * 4 + self.across.capacity() + self.down.capacity()
     }
 
     /// Writes the shown region, `[rows.shown, columns.shown, 3]`, of `pixels`, which is `width` pixels wide.

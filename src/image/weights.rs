@@ -46,6 +46,11 @@ impl Weights {
         }
     }
 
+    /// Bytes kept.
+    pub fn capacity(&self) -> usize {
+        self.spans.capacity() * size_of::<(usize, usize)>() + self.taps.capacity() * 4 + self.exact.capacity() * 8
+    }
+
     /// For each output pixel, its first source pixel and its weights.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (usize, &[i32])> {
         let rows = self.taps.chunks_exact(self.stride.max(1));

@@ -4,14 +4,17 @@
 //! into its ONNX files, says how its pictures were prepared. A model that says nothing must be described: a guessed
 //! normalisation would give embeddings that look fine and are wrong.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::ColumnSpec;
 use crate::{
-    encoder::{Channels, EncoderPlan, ModelMetadata, Normalize},
-    image::{Interpolation, Preprocess, Resize, View},
+    encoder::{Channels, EncoderPlan, ModelMetadata, Normalize, Precision},
+    image::{Decode, Interpolation, Preprocess, Resize, View},
 };
 
 /// Images a run of the encoder where the recipe doesn't say.
@@ -53,6 +56,12 @@ pub struct EncoderSpec {
     /// Pictures of more pixels are missing rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_pixels: Option<u64>,
+    /// `exact` (the default) or `fast`: JPEGs far larger than what is made of them are decoded at a half, a quarter or an eighth of their size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode: Option<Decode>,
+    /// `f32` (the default) or `f16`: what the encoder computes in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
 }
 
 /// A crop: a square's side or `[height, width]`.
@@ -138,7 +147,7 @@ impl EncoderSpec {
             other if other.starts_with("random:") => (weights.clone(), other.replace(':', "-")),
             file => {
                 let path = data.join(file);
-                let label = path.file_stem().map_or_else(|| "file".into(), |stem| stem.to_string_lossy().into_owned());
+                let label = file_label(&path);
                 (path.display().to_string(), label)
             }
         };
@@ -174,6 +183,7 @@ impl EncoderSpec {
             crop: self.crop.map(Crop::sides).or(own_crop),
             interpolation: self.interpolation.or(own.and_then(interpolation_of)).unwrap_or_default(),
             max_pixels: self.max_pixels.unwrap_or(defaults.max_pixels),
+            decode: self.decode.unwrap_or_default(),
         };
         let base = base.unwrap_or_default();
         let normalize = Normalize {
@@ -188,6 +198,7 @@ impl EncoderSpec {
             height: height as usize,
             width: width as usize,
             batch: self.batch.unwrap_or(DEFAULT_BATCH),
+            precision: self.precision.unwrap_or_default(),
             taps: columns.iter().map(ColumnSpec::tap).collect(),
         };
         let views = columns.iter().map(ColumnSpec::views).collect();
@@ -195,6 +206,33 @@ impl EncoderSpec {
     }
 }
 
+/// What an export of the state dict `path` is called: by its name and its bytes, so that other weights are another export.
+fn file_label(path: &Path) -> String {
+    let stem = path.file_stem().map_or_else(|| "file".into(), |stem| stem.to_string_lossy().into_owned());
+    let mut hasher = blake3::Hasher::new();
+    // A file that can't be read is the exporter's to name.
+    match fs::File::open(path).and_then(|file| hasher.update_reader(file).map(|_| ())) {
+        Ok(()) => format!("{stem}-{}", &hasher.finalize().to_hex()[..8]),
+        Err(_) => stem,
+    }
+}
+
 fn interpolation_of(own: &ModelMetadata) -> Option<Interpolation> {
     serde_json::from_value(own.interpolation.clone()?.into()).ok()
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_weights_are_another_export() {
+        let data = tempfile::tempdir().unwrap();
+        let spec: EncoderSpec = toml::from_str("model = 'resnet18'\nweights = 'best.pth'").unwrap();
+        let path = || spec.source(data.path()).path().file_name().unwrap().to_string_lossy().into_owned();
+        assert_eq!(path(), "resnet18-best.onnx");
+        fs::write(data.path().join("best.pth"), "one").unwrap();
+        let one = path();
+        fs::write(data.path().join("best.pth"), "two").unwrap();
+        assert!(one.starts_with("resnet18-best-") && one != path(), "{one} {}", path());
+    }
 }

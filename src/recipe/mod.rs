@@ -23,7 +23,12 @@ pub use detector::{DetectorSpec, DetectorWord, FileSpec, Origin, RegionsSpec};
 pub use encoder::{EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
 pub use error::RecipeError;
 
-use crate::{dataset::DatasetSpec, decoder::DecodeSpec, text::TokenizerSpec, trainer::TrainSpec};
+use crate::{
+    dataset::DatasetSpec,
+    decoder::{DecodeSpec, DecoderError},
+    text::TokenizerSpec,
+    trainer::TrainSpec,
+};
 use strict::Fault;
 
 /// A recipe as typed.
@@ -129,6 +134,9 @@ impl Recipe {
                 fault(&["detector", "kind"], "no column asks the detector for anything".to_owned(), Some(hint));
             }
             _ => {}
+        }
+        if let Err(DecoderError::Decode { field, value, must }) = self.decode.check() {
+            fault(&["decode", field], format!("`{value}` does not work: it must be {must}"), None);
         }
         if self.columns.is_empty() {
             fault(&["encoder"], "the recipe has no [[column]]: nothing would be kept".to_owned(), None);

@@ -1,6 +1,7 @@
 //! `icecap caption`: pictures in, captions out: the one place where both stages run in one process.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,7 +13,7 @@ use serde::Serialize;
 
 use super::{
     embed::Embedding,
-    evaluate::search,
+    evaluate::SearchOptions,
     find::Finder,
     model::{Model, Spec},
     prepare::{Second, SecondInput},
@@ -23,7 +24,7 @@ use crate::{
     batch::{self, Column, HeldColumn},
     decoder,
     encoder::{self, Device},
-    image::{self, ImageError},
+    image::{self, ImageError, Picture, View},
     progress::Progress,
     recipe::{ColumnSpec, Recipe, RegionsSpec},
 };
@@ -31,8 +32,10 @@ use crate::{
 /// What `icecap caption` is told.
 #[derive(Debug, Clone)]
 pub struct CaptionOptions {
-    /// The width of the beam, where it isn't the recipe's.
-    pub beam: Option<usize>,
+    /// How captions are searched for, where it isn't the recipe's way.
+    pub search: SearchOptions,
+    /// Whether the decoder's attention is wanted.
+    pub attention: bool,
     /// `cpu`, `cuda`, `cuda:N`.
     pub device: String,
     /// The ONNX file, where it isn't where the run found it.
@@ -50,6 +53,36 @@ pub struct Captioned {
     pub caption: String,
     /// The sum of the natural log-probabilities of its tokens.
     pub log_prob: f64,
+    /// Where the decoder looked before each token, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention: Option<Attention>,
+}
+
+/// Where a decoder looked.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attention {
+    /// The caption's tokens; the last is the end mark, empty.
+    pub tokens: Vec<String>,
+    /// The columns it looked at, and the shape of their rows: the last axis is a vector's width, the others count vectors.
+    pub columns: Vec<AttendedColumn>,
+    /// The share of each vector, all columns' one after another, before each token: `[T][K]`.
+    pub weights: Vec<Vec<f32>>,
+}
+
+/// A column that was looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct AttendedColumn {
+    /// Its name.
+    pub name: String,
+    /// The shape of a row.
+    pub shape: Vec<usize>,
+}
+
+/// The decoder looks at all vectors alike.
+#[derive(Debug, thiserror::Error)]
+#[error("the run `{}` has no attention to show: its decoder doesn't weigh the image's vectors\nhint: leave --attention out, or train `kind = \"attention-lstm\"`", run.display())]
+pub struct NoAttention {
+    run: PathBuf,
 }
 
 /// A picture that can't be captioned.
@@ -105,23 +138,52 @@ pub fn caption(
         finder: Finder::new(&model.regions, &model.resolved.preprocess, device, threads, |_| true)?,
         looker: model.regions.looker(|_| true),
     };
-    let spec = search(&run.recipe.decode, options.beam);
+    let spec = options.search.apply(&run.recipe.decode)?;
     progress.start("caption", Some(images.len() as u64));
     let mut captions = Vec::with_capacity(images.len());
-    for images in images.chunks(model.resolved.plan.batch) {
+    for (at, images) in images.chunks(model.resolved.plan.batch).enumerate() {
         let columns = run.view(embed(&model, &mut sessions, images)?)?;
         let rows: Vec<u32> = (0..images.len() as u32).collect();
         let prefix = batch::gather(&columns, &rows).to_device(decoder.params().device());
-        let spoken = decoder::generate(decoder.as_ref(), &prefix, &spec, run.special());
-        captions.extend(images.iter().zip(spoken).map(|(image, spoken)| Captioned {
-            image: image.clone(),
-            caption: run.tokenizer.decode(&spoken.tokens),
-            log_prob: spoken.log_prob,
-        }));
+        let first = at * model.resolved.plan.batch;
+        let spoken = decoder::generate_from(decoder.as_ref(), &prefix, &spec, run.special(), first);
+        for (index, (image, spoken)) in images.iter().zip(spoken).enumerate() {
+            let prefix = prefix.narrow(index as i64, 1);
+            let look = || attention(run, decoder.as_ref(), &prefix, &columns, &spoken.tokens);
+            captions.push(Captioned {
+                image: image.clone(),
+                caption: run.tokenizer.decode(&spoken.tokens),
+                log_prob: spoken.log_prob,
+                attention: options.attention.then(look).transpose()?,
+            });
+        }
         progress.advance(images.len() as u64);
     }
     progress.finish();
     Ok(captions)
+}
+
+/// Where the decoder looks while `tokens` are said of the one image of `prefix`.
+fn attention(
+    run: &Run,
+    decoder: &dyn decoder::Decoder,
+    prefix: &batch::Prefix,
+    columns: &[Arc<dyn Column>],
+    tokens: &[u32],
+) -> Result<Attention> {
+    let captions = batch::Captions::pack(&[(0, tokens)], run.special(), tokens.len() + 1);
+    let captions = captions.to_device(decoder.params().device());
+    let weights = decoder.attention(prefix, &captions).ok_or_else(|| NoAttention { run: run.folder.clone() })?;
+    let shown = tokens.iter().map(|token| run.tokenizer.decode(&[*token])).chain([String::new()]);
+    let column = |column: &Arc<dyn Column>| AttendedColumn {
+        name: column.name().to_owned(),
+        shape: column.row_shape().to_vec(),
+    };
+    Ok(Attention {
+        tokens: shown.collect(),
+        columns: columns.iter().map(column).collect(),
+        weights: batch::rows_of(&weights),
+    })
 }
 
 /// The run's encoder, with the columns that its decoder reads, in their order.
@@ -203,12 +265,28 @@ fn load(
     let bytes = fs::read(path).with_context(|| format!("the picture `{}` can't be read", path.display()))?;
     let preprocess = &model.resolved.preprocess;
     let picture_bytes = model.resolved.plan.height * model.resolved.plan.width * 3;
-    image::with_picture(&bytes, preprocess.max_pixels, |picture| {
-        for (view, pixels) in model.views.iter().zip(views) {
-            picture.view(preprocess, *view, &mut pixels[slot * picture_bytes..][..picture_bytes])?;
-        }
-        let original = picture.size();
-        Ok(looker.map(|looker| Second { original, look: looker.of(picture) }))
-    })
-    .map_err(|source| BadPicture { path: path.to_owned(), source }.into())
+    let slots = views.iter_mut().map(|pixels| &mut pixels[slot * picture_bytes..][..picture_bytes]);
+    let mut targets: Vec<(View, &mut [u8])> = model.views.iter().copied().zip(slots).collect();
+    let look = looker.map(|looker| |picture: &Picture<'_>| looker.of(picture));
+    let (original, look) = image::load_views(&bytes, preprocess, &mut targets, look)
+        .map_err(|source| BadPicture { path: path.to_owned(), source })?;
+    Ok(look.map(|look| Second { original, look }))
+}
+
+/// Writes the attention of each caption as JSON into `folder`: `PICTURE.json`, numbered where two pictures share a name.
+///
+/// # Errors
+/// Where a file can't be written.
+pub fn write_attention(folder: &Path, captions: &[Captioned]) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("the folder `{}` can't be made", folder.display()))?;
+    let mut taken = HashSet::new();
+    for captioned in captions {
+        let name = captioned.image.file_name().map_or_else(|| "picture".into(), |name| name.to_string_lossy());
+        let numbered = |n: usize| if n == 0 { format!("{name}.json") } else { format!("{name}.{n}.json") };
+        let file = (0..).map(numbered).find(|file| taken.insert(file.clone())).unwrap_or_default();
+        let path = folder.join(file);
+        let text = serde_json::to_string(captioned)?;
+        fs::write(&path, text + "\n").with_context(|| format!("`{}` can't be written", path.display()))?;
+    }
+    Ok(())
 }

@@ -174,11 +174,10 @@ impl Seen<'_> {
 
     /// How many regions each of the first `used` slots has in `column`, where it is one of regions.
     #[must_use]
-    pub fn counts(&self, column: usize, used: usize) -> Option<Vec<u32>> {
+    pub fn counts(&self, column: usize, used: usize) -> Option<Vec<usize>> {
         self.model.regions(column)?;
-        let count = |seen: &Option<SeenPicture>| {
-            seen.as_ref().and_then(|seen| seen.regions(column)).map_or(0, |regions| regions.count() as u32)
-        };
+        let count =
+            |seen: &Option<SeenPicture>| seen.as_ref().and_then(|seen| seen.regions(column)).map_or(0, Regions::count);
         Some(self.slots.iter().take(used).map(count).collect())
     }
 }

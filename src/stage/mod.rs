@@ -5,15 +5,26 @@
 
 pub mod caption;
 pub mod demo;
+pub mod drift;
 mod embed;
 pub mod encode;
 pub mod evaluate;
+pub mod export;
 mod find;
+pub mod import;
 pub mod model;
+mod numbers;
 mod pipeline;
+pub mod plan;
 pub mod prepare;
+pub mod probe;
+mod read;
+pub mod recompute;
 pub mod regions;
 mod register;
 pub mod run;
+mod space;
 pub mod train;
+pub mod transfer;
+mod web;
 mod work;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::regions::RegionModel;
 use crate::{
-    encoder::{self, CompiledEncoder, EncoderPlan},
+    encoder::{self, CompiledEncoder, Device, EncoderPlan, Precision},
     image::{Preprocess, Resize, View},
     progress::Progress,
     recipe::{ColumnSpec, DetectorSpec, EncoderSpec, ModelSource, Origin, Recipe, ResolvedEncoder},
@@ -172,6 +172,20 @@ impl Model {
         };
         let columns = (0..spec.columns.len()).map(of).collect();
         Ok(Self { path: path.to_owned(), resolved, views: grouped.views, passes, columns, regions, own })
+    }
+
+    /// Says what whoever asked for f16 should know.
+    pub(super) fn tell_precision(&self, devices: &[Device], progress: &dyn Progress) {
+        if self.resolved.plan.precision != Precision::F16 {
+            return;
+        }
+        if devices == [Device::Cpu] {
+            progress.line("note: precision = \"f16\" is for GPUs; the CPU computes it in f32 and rounds, more slowly than f32 alone");
+        }
+        let mut notes: Vec<&String> = self.passes.iter().flat_map(|pass| pass.compiled.notes()).collect();
+        notes.sort();
+        notes.dedup();
+        notes.iter().for_each(|note| progress.line(&format!("note: in f16 {note}, and become that")));
     }
 
     /// Everything that decides the bytes of a column.

@@ -1,25 +1,29 @@
 //! The encoder's assembly line: files are read ahead, pictures decoded, batches run, rows committed.
 //!
 //! On the CPU each worker decodes a batch and then runs it on a session of its own with one thread: as many workers as
-//! cores, nothing to balance, nobody oversubscribed. On a GPU the decoding is what the cores are for: decode workers feed one
-//! session through a bounded queue. Either way readers fetch the files of later batches meanwhile.
+//! cores, nothing to balance, nobody oversubscribed. On a GPU the decoding is what the cores are for: decode workers feed the
+//! sessions, two a GPU, through one bounded queue. Either way readers fetch the files of later batches meanwhile.
 
 use std::{
-    io,
+    collections::BTreeMap,
     sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use icecap_cache::{Reason, RowOutcome};
 
-use super::prepare::{Job, Prepared, Preparer};
-use crate::{dataset::Item, progress::Progress};
+use super::{
+    prepare::{Prepared, Preparer},
+    read::{Loaded, Reader},
+};
+use crate::{fetch::Fetcher, progress::Progress};
 
-/// Batches of file contents that wait for a decoder, for each worker.
+/// Prepared batches that wait for a session.
 const READ_AHEAD: usize = 2;
 
 /// Takes prepared batches to their end; one for each session.
@@ -34,10 +38,16 @@ pub(super) struct Meter {
     decoding: AtomicU64,
     encoding: AtomicU64,
     images: AtomicU64,
-    missing: AtomicU64,
+    missing: Mutex<BTreeMap<Reason, u64>>,
+    /// Whether the files come over the network.
+    is_remote: bool,
 }
 
 impl Meter {
+    pub fn new(is_remote: bool) -> Self {
+        Self { is_remote, ..Self::default() }
+    }
+
     fn add(counter: &AtomicU64, since: Instant) {
         counter.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
@@ -47,9 +57,30 @@ impl Meter {
         self.images.load(Ordering::Relaxed)
     }
 
-    /// Images that turned out to be missing.
-    pub fn missing(&self) -> u64 {
-        self.missing.load(Ordering::Relaxed)
+    /// Counts what became of rows.
+    fn count(&self, outcomes: &[RowOutcome]) {
+        self.images.fetch_add(outcomes.len() as u64, Ordering::Relaxed);
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        for outcome in outcomes {
+            if let RowOutcome::Missing { reason, .. } = outcome {
+                *missing.entry(*reason).or_default() += 1;
+            }
+        }
+    }
+
+    /// How many images turned out to be missing, and why, the most frequent reasons first: `12 missing (7 http-404, 5 dns)`.
+    pub fn missing(&self) -> String {
+        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all: u64 = missing.values().sum();
+        let mut reasons: Vec<(Reason, u64)> = missing.into_iter().collect();
+        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let listed: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        if all == 0 { "0 missing".to_owned() } else { format!("{all} missing ({})", listed.join(", ")) }
+    }
+
+    /// What the files are waited for.
+    fn source(&self) -> &'static str {
+        if self.is_remote { "network" } else { "disk" }
     }
 
     /// The shares of decoding, encoding and waiting for files, in per cent of the workers' time.
@@ -57,6 +88,11 @@ impl Meter {
         let parts = [&self.decoding, &self.encoding, &self.waiting].map(|part| part.load(Ordering::Relaxed) as f64);
         let sum = parts.iter().sum::<f64>().max(1.0);
         parts.map(|part| 100.0 * part / sum)
+    }
+
+    /// Seconds of all workers together: decoding, encoding, waiting for files.
+    pub fn seconds(&self) -> [f64; 3] {
+        [&self.decoding, &self.encoding, &self.waiting].map(|part| part.load(Ordering::Relaxed) as f64 / 1e9)
     }
 
     /// What takes most of the workers' time.
@@ -67,21 +103,18 @@ impl Meter {
         } else if decoding >= waiting {
             "decode"
         } else {
-            "disk"
+            self.source()
         }
     }
 }
 
 /// What the line works on.
 pub(super) struct Line<'a> {
-    pub jobs: &'a [Job],
-    pub items: &'a [Option<&'a Item>],
+    pub reader: Reader<'a>,
     pub preparer: Preparer<'a>,
     pub meter: &'a Meter,
     pub progress: &'a dyn Progress,
 }
-
-type Loaded = (Job, Vec<Result<Vec<u8>, io::Error>>);
 
 impl Line<'_> {
     /// Runs all jobs; `embedders` are the sessions. With one embedder a core each decodes for itself; otherwise
@@ -95,18 +128,10 @@ impl Line<'_> {
                 failure.get_or_insert(error);
             }
         };
-        let next = AtomicUsize::new(0);
         let hands = decoders.unwrap_or(embedders.len());
+        let (fail, stop) = (&fail, &stop);
         std::thread::scope(|scope| {
-            let (loaded_out, loaded) = bounded::<Loaded>(hands * READ_AHEAD);
-            for _ in 0..hands.clamp(1, 8) {
-                let loaded_out = loaded_out.clone();
-                let (next, stop) = (&next, &stop);
-                scope.spawn(move || self.read(next, stop, &loaded_out));
-            }
-            drop(loaded_out);
-            let fail = &fail;
-            let stop = &stop;
+            let loaded = self.reader.start(scope, hands, stop, fail);
             match decoders {
                 None => {
                     for embedder in embedders {
@@ -116,13 +141,15 @@ impl Line<'_> {
                 }
                 Some(decoders) => {
                     let (ready_out, ready) = bounded::<Prepared>(embedders.len() * READ_AHEAD);
+                    // Memory of batches that are done goes back to the decoders: the steady state allocates none.
+                    let (spare_out, spare) = unbounded::<Vec<Vec<u8>>>();
                     for _ in 0..decoders {
-                        let (loaded, ready_out) = (loaded.clone(), ready_out.clone());
-                        scope.spawn(move || self.decode(&loaded, &ready_out));
+                        let (loaded, ready_out, spare) = (loaded.clone(), ready_out.clone(), spare.clone());
+                        scope.spawn(move || self.decode(&loaded, &ready_out, &spare));
                     }
                     for embedder in embedders {
-                        let ready = ready.clone();
-                        scope.spawn(move || self.embed_all(embedder, &ready, stop).unwrap_or_else(fail));
+                        let (ready, spare_out) = (ready.clone(), spare_out.clone());
+                        scope.spawn(move || self.embed_all(embedder, &ready, &spare_out, stop).unwrap_or_else(fail));
                     }
                 }
             }
@@ -131,23 +158,6 @@ impl Line<'_> {
         match failure.into_inner() {
             Ok(Some(error)) => Err(error),
             _ => Ok(()),
-        }
-    }
-
-    fn read(&self, next: &AtomicUsize, stop: &AtomicBool, out: &Sender<Loaded>) {
-        while !stop.load(Ordering::Relaxed) {
-            let Some(job) = self.jobs.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-            let files = job.rows.iter().map(|row| self.read_row(*row)).collect();
-            if out.send((job.clone(), files)).is_err() {
-                return;
-            }
-        }
-    }
-
-    fn read_row(&self, row: u32) -> io::Result<Vec<u8>> {
-        match self.items.get(row as usize).copied().flatten() {
-            Some(item) => item.source.read(),
-            None => Err(io::Error::new(io::ErrorKind::NotFound, "the data set has this picture no longer")),
         }
     }
 
@@ -169,9 +179,9 @@ impl Line<'_> {
         Ok(())
     }
 
-    fn decode(&self, loaded: &Receiver<Loaded>, out: &Sender<Prepared>) {
+    fn decode(&self, loaded: &Receiver<Loaded>, out: &Sender<Prepared>, spare: &Receiver<Vec<Vec<u8>>>) {
         while let Some(files) = self.wait(loaded) {
-            if out.send(self.prepare(files, Vec::new())).is_err() {
+            if out.send(self.prepare(files, spare.try_recv().unwrap_or_default())).is_err() {
                 return;
             }
         }
@@ -181,6 +191,7 @@ impl Line<'_> {
         &self,
         mut embedder: Box<dyn Embedder + '_>,
         ready: &Receiver<Prepared>,
+        spare: &Sender<Vec<Vec<u8>>>,
         stop: &AtomicBool,
     ) -> Result<()> {
         for prepared in ready {
@@ -188,6 +199,8 @@ impl Line<'_> {
                 break;
             }
             self.embed(&mut *embedder, &prepared)?;
+            // Nobody left to decode into it: then it is not needed either.
+            let _ = spare.send(prepared.views);
         }
         Ok(())
     }
@@ -210,24 +223,30 @@ impl Line<'_> {
         let start = Instant::now();
         embedder.embed(prepared)?;
         Meter::add(&self.meter.encoding, start);
-        let images = prepared.outcomes.len() as u64;
-        self.meter.images.fetch_add(images, Ordering::Relaxed);
-        self.meter.missing.fetch_add(prepared.missing() as u64, Ordering::Relaxed);
-        self.progress.advance(images);
+        self.meter.count(&prepared.outcomes);
+        self.progress.advance(prepared.outcomes.len() as u64);
         Ok(())
     }
 }
 
-/// Tells `progress` the rate and the bottleneck, twice a second, until `done`.
-pub(super) fn report(meter: &Meter, progress: &dyn Progress, done: &Receiver<()>) {
+/// Tells `progress` the rate, the bottleneck and what is missing, twice a second, until `done`.
+pub(super) fn report(meter: &Meter, fetcher: Option<&Fetcher>, progress: &dyn Progress, done: &Receiver<()>) {
     let start = Instant::now();
     while let Err(crossbeam_channel::RecvTimeoutError::Timeout) = done.recv_timeout(Duration::from_millis(500)) {
-        let rate = meter.images() as f64 / start.elapsed().as_secs_f64();
+        let seconds = start.elapsed().as_secs_f64();
+        let rate = meter.images() as f64 / seconds;
         let [decoding, encoding, waiting] = meter.shares();
-        let missing = meter.missing();
+        let traffic = fetcher.map(Fetcher::traffic).map_or_else(String::new, |traffic| {
+            format!("{} connections, {:.1} MB/s, ", traffic.busy, traffic.bytes as f64 / seconds / 1e6)
+        });
         progress.status(&format!(
-            "{rate:.0} img/s, bound by {} (decode {decoding:.0}%, encoder {encoding:.0}%, disk {waiting:.0}%), {missing} missing",
-            meter.bottleneck()
+            "{rate:.0} img/s, bound by {} (decode {decoding:.0}%, encoder {encoding:.0}%, {} {waiting:.0}%), {traffic}{}",
+            meter.bottleneck(),
+            meter.source(),
+            meter.missing(),
         ));
     }
 }
+
+#[cfg(test)]
+mod tests;

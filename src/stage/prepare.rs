@@ -4,13 +4,14 @@
 //! It must not know sessions, columns or threads. A picture that can't be decoded is black in every view and has a reason;
 //! whoever takes the batch finds it in the outcomes, never in the pixels.
 
-use std::io;
+use std::ops::Deref;
 
-use icecap_cache::{Reason, RowOutcome, content_hash};
+use icecap_cache::{RowOutcome, content_hash};
 
+pub use super::read::Unread;
 use crate::{
     detector::Look,
-    image::{Picture, Preprocess, View, with_picture},
+    image::{Picture, Preprocess, View, load_views},
 };
 
 /// One batch of rows, some of which are to be encoded.
@@ -93,7 +94,12 @@ pub struct Preparer<'a> {
 impl Preparer<'_> {
     /// Decodes the files of `job`, one a row. `spare` are the views of a batch that is done with: their memory is used again.
     #[must_use]
-    pub fn prepare(&self, job: Job, files: Vec<io::Result<Vec<u8>>>, mut spare: Vec<Vec<u8>>) -> Prepared {
+    pub fn prepare(
+        &self,
+        job: Job,
+        files: Vec<Result<impl Deref<Target = [u8]>, Unread>>,
+        mut spare: Vec<Vec<u8>>,
+    ) -> Prepared {
         let picture = self.picture_bytes();
         spare.resize_with(self.views.len(), Vec::new);
         for (at, pixels) in spare.iter_mut().enumerate() {
@@ -137,24 +143,19 @@ impl Preparer<'_> {
         height as usize * width as usize * 3
     }
 
-    fn decode(&self, file: io::Result<Vec<u8>>, targets: &mut [(View, &mut [u8])]) -> (RowOutcome, Option<Second>) {
+    fn decode(
+        &self,
+        file: Result<impl Deref<Target = [u8]>, Unread>,
+        targets: &mut [(View, &mut [u8])],
+    ) -> (RowOutcome, Option<Second>) {
         let bytes = match file {
             Ok(bytes) => bytes,
-            Err(error) => {
-                let (reason, detail) = (reason_of(&error), error.to_string());
-                return (RowOutcome::Missing { reason, detail, content: None }, None);
-            }
+            Err(Unread { reason, detail }) => return (RowOutcome::Missing { reason, detail, content: None }, None),
         };
         let content = content_hash(&bytes);
-        let seen = with_picture(&bytes, self.preprocess.max_pixels, |picture| {
-            for (view, pixels) in targets {
-                picture.view(self.preprocess, *view, pixels)?;
-            }
-            let original = picture.size();
-            Ok(self.second.map(|second| Second { original, look: second.of(picture) }))
-        });
-        match seen {
-            Ok(second) => (RowOutcome::Present { content }, second),
+        let look = self.second.map(|second| |picture: &Picture<'_>| second.of(picture));
+        match load_views(&bytes, self.preprocess, targets, look) {
+            Ok((original, look)) => (RowOutcome::Present { content }, look.map(|look| Second { original, look })),
             Err(error) => {
                 let (reason, detail) = (error.reason(), error.to_string());
                 (RowOutcome::Missing { reason, detail, content: Some(content) }, None)
@@ -163,15 +164,10 @@ impl Preparer<'_> {
     }
 }
 
-fn reason_of(error: &io::Error) -> Reason {
-    match error.kind() {
-        io::ErrorKind::NotFound => Reason::NotFound,
-        _ => Reason::Unreadable,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use icecap_cache::Reason;
+
     use super::*;
     use crate::image::Resize;
 
@@ -196,7 +192,7 @@ mod tests {
         let preparer = Preparer { preprocess: &preprocess, views: &views, batch: 4, second: Some(&SizeOnly) };
         let job = Job { start: 8, rows: vec![8, 10], views: vec![0, 2] };
         let spare = vec![vec![9; 5], vec![9; 5]];
-        let missing = io::Error::from(io::ErrorKind::NotFound);
+        let missing = Unread::from(std::io::Error::from(std::io::ErrorKind::NotFound));
         let prepared = preparer.prepare(job, vec![Ok(file()), Err(missing)], spare);
         let picture = 4 * 6 * 3;
         assert_eq!(prepared.views.iter().map(Vec::len).collect::<Vec<_>>(), [4 * picture, 0, 4 * picture]);

@@ -14,6 +14,7 @@ use super::{
     model::{Model, ModelColumn},
     pipeline::Embedder,
     prepare::{Job, Prepared},
+    web::remedy,
 };
 use crate::encoder::Device;
 
@@ -21,7 +22,7 @@ use crate::encoder::Device;
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{missing} of {rows} pictures of column `{column}` are missing ({by_reason}), more than the {allowed} that --max-missing allows\nhint: nothing \
-     is lost: put the pictures in place and run the same command with --retry-missing, or allow more, for example --max-missing {enough}%"
+     is lost: {remedy}, or allow more, for example --max-missing {enough}%"
 )]
 pub struct TooManyMissing {
     /// The column.
@@ -36,6 +37,8 @@ pub struct TooManyMissing {
     pub allowed: String,
     /// What would be enough, in per cent.
     pub enough: u64,
+    /// What can be done about it.
+    pub remedy: &'static str,
 }
 
 /// What is to be done: the writers, and the batches that at least one of them lacks.
@@ -92,8 +95,8 @@ impl Work {
     }
 }
 
-fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissing> {
-    let rows = writer.plan().rows;
+pub(super) fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissing> {
+    let rows = writer.rows_held();
     let by_reason = writer.missing_by_reason();
     let missing: u32 = by_reason.values().sum();
     if f64::from(missing) <= allowed * f64::from(rows) {
@@ -107,6 +110,7 @@ fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissi
         by_reason: listed.join(", "),
         allowed: format!("{}%", (allowed * 1000.0).round() / 10.0),
         enough: (100.0 * f64::from(missing) / f64::from(rows)).ceil() as u64,
+        remedy: remedy(&by_reason),
     })
 }
 

@@ -58,6 +58,7 @@ fn data(captions: usize) -> TrainData {
         tokens: (0..length(index)).map(|_| 4 + random.below(VOCAB - 4) as u32).collect(),
     });
     TrainData {
+        source: String::new(),
         columns: vec![Arc::new(Held(features))],
         captions: captions.collect(),
         validation: vec![0],

@@ -2,8 +2,12 @@
 
 mod commands;
 mod detector;
+mod fetching;
 mod journey;
 mod layers;
 mod regions;
+mod sources;
 mod support;
+mod tools;
 mod variants;
+mod web;

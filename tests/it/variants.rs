@@ -76,7 +76,7 @@ fn assert_same(place: &Place, one: &str, other: &str) {
 #[test]
 fn mixed_views_give_the_same_bytes_however_they_are_encoded() {
     let place = place();
-    let line = "encode mixed.toml --data . --set dataset.train=400";
+    let line = "encode mixed.toml --data . --set dataset.train=250";
     let report = place.icecap(&format!("{line} --cache whole --threads 1 --json")).good().json();
     let shape = |at: usize| report["columns"][at]["shape"].to_string();
     assert_eq!([0, 1, 2, 3, 4].map(shape), ["[8]", "[20,8]", "[6,16]", "[3,8]", "[32,8]"]);
@@ -102,7 +102,7 @@ fn mixed_views_give_the_same_bytes_however_they_are_encoded() {
     let start = recipe.find("[[column]]").expect("columns");
     for column in MIXED.split("[[column]]").skip(1) {
         place.write("one.toml", format!("{}[[column]]{column}", &recipe[..start]));
-        place.icecap("encode one.toml --data . --set dataset.train=400 --cache single").good();
+        place.icecap("encode one.toml --data . --set dataset.train=250 --cache single").good();
     }
     assert_same(&place, "whole", "single");
 }

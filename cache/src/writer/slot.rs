@@ -76,7 +76,7 @@ impl<'w> Slot<'w> {
     }
 
     /// Writes a row of an i8 column and its scale, from the row as `f32` (little-endian bytes). Returns whether it could: not where
-    /// an element is not finite, see [`crate::quantize`]; the row's bytes hold no promise then.
+    /// an element is not finite, see [`crate::quantize()`]; the row's bytes hold no promise then.
     ///
     /// # Errors
     /// When the row is not one to do, the column is not i8, or `bytes` are not four an element.
@@ -125,9 +125,11 @@ impl<'w> Slot<'w> {
             for tensor in (0..self.plan.tensors.len()).filter(|_| missing) {
                 self.row_mut(tensor, row).into_iter().for_each(|bytes| bytes.fill(0));
             }
+            // A row that is gone was not tried: it must not pass for one that was when it is back.
+            let known = rows.content(row).filter(|_| !rows.is_gone(row));
             let (content, status) = (self.draft.layout.content, self.draft.layout.status);
             // SAFETY: both slices are used and gone before the next one, under `&mut self`.
-            unsafe { self.raw(content, row, 1) }.copy_from_slice(&outcome.content(rows.content(row)));
+            unsafe { self.raw(content, row, 1) }.copy_from_slice(&outcome.content(known));
             // SAFETY: as above.
             unsafe { self.raw(status, row, 1) }.fill(outcome.status());
         }

@@ -191,9 +191,40 @@ fn every_version_is_written_the_same_today() {
         let names = |tree: &[(String, Vec<u8>)]| tree.iter().map(|file| file.0.clone()).collect::<Vec<_>>();
         assert_eq!(names(&expected), names(&found));
         for ((name, expected), (_, found)) in expected.iter().zip(&found) {
-            assert!(expected == found, "`{name}` of version {version} differs");
+            assert!(*expected == without_digest(name, found), "`{name}` of version {version} differs");
         }
     }
+}
+
+/// The file without what programs write today and did not when the golden files were made: the manifest's digest.
+fn without_digest(name: &str, bytes: &[u8]) -> Vec<u8> {
+    if !name.ends_with("column.json") {
+        return bytes.to_vec();
+    }
+    let text = std::str::from_utf8(bytes).unwrap();
+    let (before, digest) = text.rsplit_once(",\n  \"digest\": \"").expect("the last member is the digest");
+    assert!(digest.len() == 64 + 4 && digest.ends_with("\"\n}\n"), "`{digest}`");
+    format!("{before}\n}}\n").into_bytes()
+}
+
+/// The digest of a manifest, which the golden files do not have yet, is this one for ever, too.
+#[test]
+fn the_digest_of_a_manifest_is_the_same_today() {
+    let scratch = Scratch::new();
+    write(&scratch.path(), 1);
+    let digests: Vec<String> = specs(1)
+        .iter()
+        .map(|spec| {
+            let folder = scratch.path().join("columns").join(format!("{}-{}", spec.name, spec.key.short()));
+            let text = std::fs::read(folder.join("column.json")).unwrap();
+            let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            format!("{} {}", spec.name, manifest["digest"].as_str().unwrap())
+        })
+        .collect();
+    insta::assert_snapshot!(digests.join("\n"), @r"
+    pooled d80f9def078d41cefd22ebd832ead108d01466937440f9c04a39a2e3e19495fc
+    regions 76ccb5ea4855f69113e7da6705f42e48fd9a62ab42b6f7f811fd392510cec70e
+    ");
 }
 
 #[test]

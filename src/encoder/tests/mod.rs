@@ -3,6 +3,7 @@
 mod errors;
 mod joined;
 mod kernels;
+mod precision;
 mod regions;
 mod rows;
 
@@ -21,7 +22,7 @@ fn tap(name: &str, tensor: &str, pool: Pool, dtype: Dtype) -> Tap {
 }
 
 fn plan(batch: usize, [height, width]: [usize; 2], taps: Vec<Tap>) -> EncoderPlan {
-    EncoderPlan { normalize: Normalize::default(), height, width, batch, taps }
+    EncoderPlan { normalize: Normalize::default(), height, width, batch, precision: Precision::F32, taps }
 }
 
 /// Pictures of noise, seeded.

@@ -1,6 +1,5 @@
 //! Walks through a caption token by token.
 
-use super::chars::is_space;
 use super::rule::{Found, Out, Text};
 use super::{abbreviations, marks, names, numbers, web, words};
 
@@ -116,9 +115,9 @@ fn lower(found: Found, chars: &[char], token: &mut String) -> bool {
     true
 }
 
-/// Lower case; a space inside a token doesn't part it.
+/// Lower case; a space inside a token doesn't part it. Other white space, which an address may hold, stays as it is.
 fn spell(chars: &[char], token: &mut String) {
-    let inner = |&c: &char| if is_space(c) { '\u{a0}' } else { c };
+    let inner = |&c: &char| if c == ' ' { '\u{a0}' } else { c };
     if chars.iter().all(char::is_ascii) {
         token.extend(chars.iter().map(|c| inner(c).to_ascii_lowercase()));
     } else {

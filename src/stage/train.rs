@@ -149,6 +149,12 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
             icecap: env!("CARGO_PKG_VERSION").to_owned(),
             cache: std::path::absolute(&options.cache)?,
             model: std::path::absolute(recipe.encoder.source(&options.data).path())?,
+            detector: recipe
+                .detector
+                .as_ref()
+                .map(|detector| std::path::absolute(detector.source(&recipe.encoder, &options.data).path()))
+                .transpose()?,
+            data: std::path::absolute(&options.data)?,
             columns,
         };
         Run::create(&options.run, info, recipe.clone(), tokenizer)?

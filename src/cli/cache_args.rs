@@ -118,7 +118,7 @@ pub(super) struct Import {
     /// f16, bf16 or f32; the features are rounded to it
     #[arg(long, default_value = "f16")]
     pub dtype: Dtype,
-    /// A recipe whose [dataset] gives the rows, their captions and splits
+    /// A recipe whose `[dataset]` gives the rows, their captions and splits
     #[arg(long, value_name = "RECIPE", value_hint = ValueHint::FilePath)]
     pub dataset: Option<PathBuf>,
     /// Folder that the recipe's paths start from

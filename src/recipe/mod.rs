@@ -6,6 +6,7 @@
 
 mod column;
 mod decoder;
+mod detector;
 mod encoder;
 mod error;
 mod numbers;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use column::ColumnSpec;
 pub use decoder::DecoderSection;
+pub use detector::{DetectorSpec, DetectorWord, FileSpec, Origin, RegionsSpec};
 pub use encoder::{EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
 pub use error::RecipeError;
 
@@ -36,6 +38,9 @@ pub struct Recipe {
     /// What is kept of each image.
     #[serde(rename = "column", default)]
     pub columns: Vec<ColumnSpec>,
+    /// The network that finds regions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detector: Option<DetectorSpec>,
     /// The network that is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<DecoderSection>,
@@ -66,8 +71,8 @@ impl Recipe {
     /// [`RecipeError`] with everything that is wrong with it.
     pub fn parse(text: &str, name: &str, sets: &[String]) -> Result<Self, RecipeError> {
         let text = with_sets(text, name, sets)?;
-        let strict::Reading { value, mut faults } = strict::read::<Self>(&text, name)?;
-        let meant = value.as_ref().map(|recipe| recipe.check(&text)).unwrap_or_default();
+        let strict::Reading { value, mut faults, unread } = strict::read::<Self>(&text, name)?;
+        let meant = value.as_ref().map(|recipe| recipe.check(&text, &unread)).unwrap_or_default();
         // Where an entry could not be read, what was put in its place says nothing.
         let guessed = !faults.is_empty();
         let told = |fault: &Fault, faults: &[Fault]| faults.iter().any(|other| other.span == fault.span);
@@ -100,8 +105,10 @@ impl Recipe {
         self.decoder.as_ref().ok_or_else(missing)
     }
 
-    /// Faults of meaning, which no type can express.
-    fn check(&self, text: &str) -> Vec<Fault> {
+    /// Faults of meaning, which no type can express. Of what is `unread` nothing is said: its faults are known.
+    fn check(&self, text: &str, unread: &[Vec<String>]) -> Vec<Fault> {
+        let is_unread =
+            |place: &[&str]| unread.iter().any(|path| path.iter().zip(place).all(|(one, other)| one == other));
         let mut faults = Vec::new();
         let mut fault = |path: &[&str], message: String, hint: Option<String>| {
             faults.push(Fault { span: strict::span_of(text, path).unwrap_or(0..0), message, hint });
@@ -116,10 +123,30 @@ impl Recipe {
                 let hint = "use letters, digits, `.`, `_` and `-`".to_owned();
                 fault(&["column", &index, "name"], format!("`{}` can't name a column", column.name), Some(hint));
             }
+            let no_tap_read = ["tap", "taps"].iter().any(|key| is_unread(&["column", &index, key]));
             for found in column.faults(at) {
+                if found.key.is_none() && no_tap_read {
+                    continue;
+                }
                 let path: Vec<&str> = ["column", &index].into_iter().chain(found.key).collect();
                 fault(&path, found.message, found.hint.map(str::to_owned));
             }
+        }
+        for wrong in self.detector.iter().flat_map(DetectorSpec::senseless) {
+            fault(&["detector", wrong.key], wrong.message, Some(wrong.hint.to_owned()));
+        }
+        let needing = self.columns.iter().position(ColumnSpec::needs_detector);
+        match (&self.detector, needing) {
+            (None, Some(index)) if !is_unread(&["detector"]) => {
+                let message = format!("column `{}` needs a detector, and there is none", self.columns[index].name);
+                let hint = "add a section: [detector], kind = \"fasterrcnn\" or \"yolox\", model = FILE".to_owned();
+                fault(&["column", &index.to_string(), "name"], message, Some(hint));
+            }
+            (Some(_), None) if !is_unread(&["column"]) => {
+                let hint = "a [[column]] says regions = \"detector\", or from = \"detector\"".to_owned();
+                fault(&["detector", "kind"], "no column asks the detector for anything".to_owned(), Some(hint));
+            }
+            _ => {}
         }
         numbers::check(self, &mut fault);
         if self.columns.is_empty() {

@@ -83,11 +83,14 @@ fn bad_pictures_are_missing_rows_with_their_reasons() {
     let recipe = place.read("recipe.toml");
     let columns = &recipe[recipe.find("[encoder]").expect("an encoder")..];
     place.write("folder.toml", format!("[dataset]\nformat = \"folder\"\nimages = \"pictures\"\n\n{columns}"));
-    insta::assert_snapshot!(place.icecap("encode folder.toml --data . --cache cache").bad(), @r#"
+    insta::assert_snapshot!(place.icecap("encode folder.toml --data . --cache cache").bad(), @"
     7 rows: 7 new
     error: 3 of 7 pictures of column `grid` are missing (1 empty, 1 not-an-image, 1 truncated), more than the 5% that --max-missing allows
+      pictures/cut.png: truncated (the PNG is truncated: its data ends after `999` bytes, before the picture is complete)
+      pictures/empty.jpg: empty (the file is empty (`0` bytes))
+      pictures/text.jpg: not-an-image (not an image: it begins with `this is not a pi`)
     hint: nothing is lost: put the pictures in place and run the same command with --retry-missing, or allow more, for example --max-missing 43%
-    "#);
+    ");
     // Nothing was lost: with leave to miss so many, the column is finished without encoding anything again.
     let report = place.icecap("encode folder.toml --data . --cache cache --max-missing 50% --json").good().json();
     assert_eq!(report["encoded"], 0);
@@ -285,7 +288,10 @@ fn evaluating_nothing_and_options_without_a_use() {
 fn a_slip_in_the_last_name_drops_nothing() {
     let place = Place::with_recipe();
     place.icecap("encode recipe.toml --data . --cache cache").good();
-    insta::assert_snapshot!(place.icecap("cache drop cache whole nope").bad(), @"");
+    insta::assert_snapshot!(place.icecap("cache drop cache whole nope").bad(), @"
+    error: there is no column `nope` in `cache`
+    hint: it has `grid-cc4b25ab`, `whole-60b0c8c2`
+    ");
     let listed = place.icecap("cache list cache --json").good().json();
     assert_eq!(listed.as_array().map(Vec::len), Some(2));
     assert_eq!(listed[0]["missing"], serde_json::json!({}));
@@ -297,7 +303,10 @@ fn a_slip_in_the_last_name_drops_nothing() {
 #[test]
 fn a_model_that_is_neither_a_name_nor_a_file() {
     let place = Place::with_recipe();
-    insta::assert_snapshot!(place.icecap("encode recipe.toml --data . --cache cache --set encoder.model=resnet19").bad(), @"");
+    insta::assert_snapshot!(place.icecap("encode recipe.toml --data . --cache cache --set encoder.model=resnet19").bad(), @"
+    error: `resnet19` is neither a known encoder nor a file: there is no `./resnet19`; nearest: `resnet18`, `resnet101`, `resnet34`
+    hint: known are resnet18, resnet34, resnet50, resnet101, densenet121, inception_v3, fasterrcnn_resnet50_fpn; a path starts from the folder given by --data
+    ");
 }
 
 /// A folder data set of 40 drawn pictures, the first four for validation; some of each split are spoilt.
@@ -324,7 +333,14 @@ fn spoilt() -> Place {
 fn missing_pictures_are_named_and_trained_without() {
     let place = spoilt();
     let refused = place.icecap("encode folder.toml --data . --cache cache").bad();
-    insta::assert_snapshot!(refused, @"");
+    insta::assert_snapshot!(refused, @"
+    40 rows: 40 new
+    error: 3 of 40 pictures of column `grid` are missing (3 not-an-image), more than the 5% that --max-missing allows
+      pictures/00.png: not-an-image (not an image: it begins with `no picture`)
+      pictures/10.png: not-an-image (not an image: it begins with `no picture`)
+      pictures/20.png: not-an-image (not an image: it begins with `no picture`)
+    hint: nothing is lost: put the pictures in place and run the same command with --retry-missing, or allow more, for example --max-missing 8%
+    ");
     // The column isn't finished yet, and its missing rows are known.
     let missing = place.icecap("cache missing cache grid --json").good().json();
     assert_eq!(missing.as_array().map(Vec::len), Some(3), "{missing}");
@@ -393,4 +409,32 @@ fn f16_and_fast_decoding_are_other_columns() {
     }
     let unknown = place.icecap("encode recipe.toml --data . --cache cache --set encoder.precision=f8").bad();
     assert!(unknown.contains("f32") && unknown.contains("f16"), "{unknown}");
+}
+
+#[test]
+fn another_data_set_in_a_cache_is_refused() {
+    let place = Place::with_recipe();
+    place.icecap("encode recipe.toml --data . --cache cache").good();
+    place.write("photos/a.png", icecap::dataset::shapes::Scene { seed: 1, index: 0, side: 64 }.png());
+    let recipe = place.read("recipe.toml");
+    let columns = &recipe[recipe.find("[encoder]").expect("an encoder")..];
+    place.write("folder.toml", format!("[dataset]\nformat = \"folder\"\nimages = \"photos\"\n\n{columns}"));
+    let before = place.read("cache/rows.jsonl");
+    insta::assert_snapshot!(place.icecap("encode folder.toml --data . --cache cache").bad(), @r"
+    error: the cache `cache` holds `shapes`, and `photos` has 0 of its 144 images
+    hint: give `photos` a cache of its own
+    ");
+    assert_eq!(place.read("cache/rows.jsonl"), before);
+}
+
+#[test]
+fn training_on_a_column_of_another_recipe_is_refused() {
+    let place = Place::with_recipe();
+    place.icecap("encode recipe.toml --data . --cache cache").good();
+    let line = "train recipe.toml --data . --cache cache --run run --set train.steps=1";
+    insta::assert_snapshot!(place.icecap(&format!("{line} --set column.0.pool=2x2 --set encoder.resize=48")).bad(), @r#"
+    error: column `grid` was not encoded by this recipe: it was made with `resize = 32`, `pool = "4x4"`, and the recipe has `resize = 48`, `pool = "2x2"`
+    hint: encode it anew with `icecap encode --overwrite`, or give the recipe and the --set values that it was encoded with
+    "#);
+    place.icecap(&format!("{line} --set encoder.batch=4")).good();
 }

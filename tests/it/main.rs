@@ -1,9 +1,11 @@
 //! The integration tests: one binary, so that the slow link happens once.
 
 mod commands;
+mod detector;
 mod fetching;
 mod journey;
 mod layers;
+mod regions;
 mod sources;
 mod streams;
 mod support;

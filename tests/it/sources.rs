@@ -137,9 +137,19 @@ fn a_part_grows_and_does_not_shrink() {
 fn private_addresses_are_refused_unless_they_are_asked_for() {
     let web = Web::new(|path, _| Answer::Bytes(picture(row(path))));
     let place = listed(&web, 8);
-    insta::assert_snapshot!(place.icecap("encode web.toml --data . --cache cache").bad(), @"
+    let refused = place.icecap("encode web.toml --data . --cache cache").bad();
+    let refused = refused.replace(&web.port().to_string(), "PORT");
+    insta::assert_snapshot!(refused, @"
     8 rows: 8 new
     error: 8 of 8 pictures of column `grid` are missing (8 refused), more than the 5% that --max-missing allows
+      http://127.0.0.1:PORT/0: refused (not fetched: `127.0.0.1` is not a public address)
+      http://127.0.0.1:PORT/1: refused (not fetched: `127.0.0.1` is not a public address)
+      http://127.0.0.1:PORT/2: refused (not fetched: `127.0.0.1` is not a public address)
+      http://127.0.0.1:PORT/3: refused (not fetched: `127.0.0.1` is not a public address)
+      http://127.0.0.1:PORT/4: refused (not fetched: `127.0.0.1` is not a public address)
+      http://127.0.0.1:PORT/5: refused (not fetched: `127.0.0.1` is not a public address)
+      http://127.0.0.1:PORT/6: refused (not fetched: `127.0.0.1` is not a public address)
+      http://127.0.0.1:PORT/7: refused (not fetched: `127.0.0.1` is not a public address)
     hint: nothing is lost: fetch from your own network with --allow-private and --retry-missing=all, or allow more, for example --max-missing 100%
     ");
     assert_eq!(web.all_hits(), 0);

@@ -210,7 +210,7 @@ fn only_what_may_have_passed_is_tried_again_unless_all_is_asked_for() {
     let reasons = [Reason::Http(404), Reason::Http(503), Reason::Timeout, Reason::NotAnImage, Reason::Dns];
     for batch in writer.todo_batches() {
         let outcome = |row: &u32| match reasons.get(*row as usize / 7) {
-            Some(reason) if row % 7 == 0 => {
+            Some(reason) if row.is_multiple_of(7) => {
                 RowOutcome::Missing { reason: *reason, detail: String::new(), content: None }
             }
             _ => RowOutcome::Present { content: images.content(*row) },

@@ -1,7 +1,7 @@
 //! Walks through a caption token by token.
 
 use super::rule::{Found, Out, Text};
-use super::{abbreviations, marks, names, numbers, web, words};
+use super::{abbreviations, chars::is_space, marks, names, numbers, web, words};
 
 /// One way to read what stands at a position.
 type Rule = fn(Text<'_>, usize) -> Option<Found>;
@@ -75,7 +75,7 @@ fn characters(caption: &str) -> Vec<char> {
 fn common(text: Text<'_>, i: usize) -> Option<Found> {
     let ends = |i| matches!(text.at(i), ' ' | '\n');
     match text.at(i) {
-        ' ' => Some(Found::nothing(text.run(i, |c| c == ' '))),
+        ' ' => Some(Found::nothing(text.run(i, is_space))),
         '.' | ',' | '!' | '?' | ':' | ';' | '"' | '-' if ends(i + 1) => Some(Found::nothing(i + 1)),
         c if c.is_ascii_alphabetic() => {
             let end = text.run(i, |c| c.is_ascii_alphabetic());

@@ -14,6 +14,9 @@ use super::{
 /// More faults than this are not looked for: the file is then of another kind altogether.
 const MOST_FAULTS: usize = 50;
 
+/// More mends than this are not tried: they are then at odds with each other.
+const MOST_MENDS: usize = 4 * MOST_FAULTS;
+
 /// The text put where one is missing.
 pub const STAND_IN: &str = "?";
 
@@ -34,6 +37,7 @@ fn stand_ins() -> [Value; 6] {
 pub(super) struct Search {
     tree: Table,
     complaints: Vec<Complaint>,
+    mends: usize,
     /// What was taken out or put in.
     mended: Vec<Path>,
     /// Lists of plain values that lost entries, and which: their places in the file.
@@ -46,12 +50,17 @@ fn attempt<T: DeserializeOwned>(tree: &Table) -> Result<T, Complaint> {
 
 impl Search {
     pub fn new(tree: Table) -> Self {
-        Self { tree, complaints: Vec::new(), mended: Vec::new(), entries_gone: Vec::new() }
+        Self { tree, complaints: Vec::new(), mends: 0, mended: Vec::new(), entries_gone: Vec::new() }
     }
 
     /// What is wrong, in the order of its finding.
     pub fn complaints(&self) -> &[Complaint] {
         &self.complaints
+    }
+
+    /// The places of which nothing is known: their contents were taken out, or put in.
+    pub fn unread(&self) -> Vec<Path> {
+        self.mended.iter().chain(self.entries_gone.iter().map(|(list, _)| list)).cloned().collect()
     }
 
     /// Mends until the tree is a `T`; `None` where a fault can't be mended.
@@ -61,7 +70,8 @@ impl Search {
                 Ok(value) => return Some(value),
                 Err(complaint) => complaint,
             };
-            if self.complaints.len() >= MOST_FAULTS || !self.mend::<T>(complaint) {
+            self.mends += 1;
+            if self.complaints.len() >= MOST_FAULTS || self.mends > MOST_MENDS || !self.mend::<T>(complaint) {
                 return None;
             }
         }
@@ -93,6 +103,13 @@ impl Search {
             return false;
         };
         let table = path[..path.len() - 1].to_vec();
+        if let Some(meant) = nearest(&key, &known) {
+            // That the key which was meant is missing goes without saying.
+            let meant: Path = table.iter().cloned().chain([meant]).collect();
+            if tree::get(&self.tree, &meant).is_none() {
+                self.mended.push(meant);
+            }
+        }
         self.note(Complaint::Unknown { table, key, known });
         tree::remove(&mut self.tree, &path)
     }
@@ -154,6 +171,9 @@ impl Search {
             return tree::remove_entry(&mut self.tree, &list, at);
         }
         let blamed = self.blamed::<T>(&path, &message);
+        if blamed.as_ref().is_some_and(|path| self.is_mended(path)) {
+            return false; // What was put in doesn't do, and nothing else did.
+        }
         self.note(Complaint::Other { path: blamed.clone().unwrap_or(path), message });
         let Some(path) = blamed else { return false };
         let removed = tree::remove(&mut self.tree, &path);
@@ -213,8 +233,13 @@ fn is_about(complaint: &Complaint, path: &[String], value: &Value) -> bool {
     match complaint {
         Complaint::Unknown { key, .. } => path.last() == Some(key),
         Complaint::Other { path: other, message } => {
-            other.starts_with(path) || message.contains(&tree::in_serdes_words(value))
+            let names_it = || path.last().is_some_and(|key| message.contains(&format!("`{key}`")));
+            other.starts_with(path)
+                || message.contains(&tree::in_serdes_words(value))
+                || (path.starts_with(other) && names_it())
         }
-        Complaint::Variant { .. } | Complaint::Missing { .. } => false,
+        // A list where a table with a word in it is wanted; a text may well be the word itself, to be guessed.
+        Complaint::Variant { path: other, .. } => value.is_array() && other.starts_with(path),
+        Complaint::Missing { .. } => false,
     }
 }

@@ -38,6 +38,8 @@ pub struct Reading<T> {
     pub value: Option<T>,
     /// All that is wrong, from top to bottom.
     pub faults: Vec<Fault>,
+    /// Where nothing that the file says could be read: entries of the wrong type, missing ones, misspelt ones.
+    pub unread: Vec<Vec<String>>,
 }
 
 /// Reads `text`, the contents of the file called `name`, as a `T`, past all its faults.
@@ -55,7 +57,7 @@ pub fn read<T: DeserializeOwned>(text: &str, name: &str) -> Result<Reading<T>, R
     let value = search.run();
     let mut faults: Vec<Fault> = search.complaints().iter().map(|complaint| complaint.fault(&document)).collect();
     faults.sort_by_key(|fault| fault.span.start);
-    Ok(Reading { value, faults })
+    Ok(Reading { value, faults, unread: search.unread() })
 }
 
 /// Reads `text`, the contents of the file called `name`, as a `T`.
@@ -64,7 +66,7 @@ pub fn read<T: DeserializeOwned>(text: &str, name: &str) -> Result<Reading<T>, R
 /// [`RecipeError::Faults`] with every fault found.
 pub fn parse<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, RecipeError> {
     match read(text, name)? {
-        Reading { value: Some(value), faults } if faults.is_empty() => Ok(value),
+        Reading { value: Some(value), faults, .. } if faults.is_empty() => Ok(value),
         Reading { faults, .. } => Err(RecipeError::Faults { name: name.to_owned(), text: text.to_owned(), faults }),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::Gpt2Error;
+
 /// A decoder that cannot be built, loaded or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum DecoderError {
@@ -81,6 +83,9 @@ pub enum DecoderError {
         /// Dtype and shape in the file.
         found: String,
     },
+    /// A Hugging Face folder, or its model, does not fit.
+    #[error(transparent)]
+    Gpt2(#[from] Gpt2Error),
     /// No such device.
     #[error("`{value}` is not a device\nhint: use `cpu`, `cuda` or `cuda:1`")]
     Device {

@@ -63,7 +63,10 @@ impl Recipe {
     /// [`RecipeError`] with everything that is wrong with it.
     pub fn parse(text: &str, name: &str, sets: &[String]) -> Result<Self, RecipeError> {
         let text = with_sets(text, name, sets)?;
-        let recipe: Self = strict::parse(&text, name)?;
+        let mut recipe: Self = strict::parse(&text, name)?;
+        if recipe.pretrained() && strict::span_of(&text, &["tokenizer"]).is_none() {
+            recipe.tokenizer = TokenizerSpec::Pretrained;
+        }
         let faults = recipe.check(&text);
         if faults.is_empty() { Ok(recipe) } else { Err(RecipeError::Faults { name: name.to_owned(), text, faults }) }
     }
@@ -86,6 +89,28 @@ impl Recipe {
         self.decoder.as_ref().ok_or_else(missing)
     }
 
+    /// Whether the decoder begins with pretrained weights.
+    fn pretrained(&self) -> bool {
+        self.decoder.as_ref().is_some_and(|section| section.spec.pretrained().is_some())
+    }
+
+    /// A tokenizer that its weights were not made for.
+    fn check_tokenizer(&self, fault: &mut impl FnMut(&[&str], String, Option<String>)) {
+        match (&self.tokenizer, self.pretrained()) {
+            (TokenizerSpec::Word { .. } | TokenizerSpec::Bpe { .. }, true) => fault(
+                &["tokenizer", "kind"],
+                "a tokenizer trained on the captions doesn't fit pretrained weights".to_owned(),
+                Some("leave [tokenizer] out: the weights come with their own".to_owned()),
+            ),
+            (TokenizerSpec::Pretrained, false) => fault(
+                &["tokenizer", "kind"],
+                "the decoder has no pretrained weights that a tokenizer could come with".to_owned(),
+                Some("give `pretrained` in [decoder], or use `word`, `bpe` or `file`".to_owned()),
+            ),
+            _ => {}
+        }
+    }
+
     /// Faults of meaning, which no type can express.
     fn check(&self, text: &str) -> Vec<Fault> {
         let mut faults = Vec::new();
@@ -103,6 +128,7 @@ impl Recipe {
                 fault(&["column", &index, "name"], format!("`{}` can't name a column", column.name), Some(hint));
             }
         }
+        self.check_tokenizer(&mut fault);
         if self.columns.is_empty() {
             fault(&["encoder"], "the recipe has no [[column]]: nothing would be kept".to_owned(), None);
         }

@@ -102,8 +102,13 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
         if section.standardize {
             write_scales(&cache, &columns, &rows.train, &options.run)?;
         }
-        let tokenizer =
-            Tokenizer::train(rows.training_captions(cache.rows()).iter().map(String::as_str), &recipe.tokenizer)?;
+        let tokenizer = match recipe.tokenizer.path(&options.data, section.spec.pretrained()) {
+            Some(path) => Tokenizer::load(&path)?,
+            None => {
+                let captions = rows.training_captions(cache.rows());
+                Tokenizer::train(captions.iter().map(String::as_str), &recipe.tokenizer)?
+            }
+        };
         let info = RunInfo {
             icecap: env!("CARGO_PKG_VERSION").to_owned(),
             cache: std::path::absolute(&options.cache)?,
@@ -140,7 +145,15 @@ fn fit(
     let section = run.recipe.decoder(&run.folder.display().to_string(), "train")?;
     let inputs: Vec<ColumnInput> = run.info.columns.iter().map(|column| column.input.clone()).collect();
     let spec = &run.recipe.train;
-    let mut decoder = decoder::build(&section.spec, &inputs, run.tokenizer.vocab_size(), spec.seed, device)?;
+    let vocab = run.tokenizer.vocab_size();
+    let checkpoint = trainer::find_checkpoint(&run.folder, "last").filter(|_| options.resume);
+    let mut decoder = match &checkpoint {
+        // Pretrained weights are needed once: a run goes on without their folder.
+        Some(folder) if section.spec.pretrained().is_some() => {
+            decoder::load(folder, &section.spec, &inputs, vocab, device)?
+        }
+        _ => decoder::build(&section.spec.at(&options.data), &inputs, vocab, spec.seed, device)?,
+    };
     let data = TrainData {
         columns,
         captions: captions(&run.tokenizer, cache.rows(), &rows.train, progress).into(),
@@ -148,11 +161,14 @@ fn fit(
         special: special(&run.tokenizer),
     };
     let parameters = decoder.params().flat().numel();
+    let frozen = match decoder.params().frozen_count() {
+        0 => String::new(),
+        frozen => format!(" and {:.1} M frozen", frozen as f64 / 1e6),
+    };
     progress.line(&format!(
-        "{} captions of {} images, {} words, {:.1} M parameters",
+        "{} captions of {} images, {vocab} words, {:.1} M parameters{frozen}",
         data.captions.len(),
         rows.train.len(),
-        run.tokenizer.vocab_size(),
         parameters as f64 / 1e6
     ));
     let references: Vec<Vec<String>> = rows.validation.iter().map(|row| captions_of(cache.rows(), *row)).collect();
@@ -171,8 +187,7 @@ fn fit(
             Ok(Score { value: 100.0 * scores.cider, shown })
         },
     };
-    let resume = options.resume && trainer::find_checkpoint(&run.folder, "last").is_some();
-    let outcome = trainer::train(decoder.as_mut(), spec, &data, &run.folder, resume, &hooks)?;
+    let outcome = trainer::train(decoder.as_mut(), spec, &data, &run.folder, checkpoint.is_some(), &hooks)?;
     Ok(report(&outcome, parameters))
 }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{
-    args::{Caption, Demo, Evaluate, Shared, Train},
+    args::{Caption, Demo, Evaluate, ExportRun, Shared, Train},
     bars::Bars,
     tables,
 };
@@ -13,6 +13,7 @@ use crate::{
         caption::{CaptionOptions, caption as run_caption},
         demo::{DemoOptions, demo as run_demo},
         evaluate::{EvaluateOptions, evaluate_results, evaluate_run, write_results},
+        export::export,
         run::Run,
         train::{TrainOptions, train as run_train},
     },
@@ -77,6 +78,12 @@ pub(super) fn evaluate(args: &Evaluate) -> Result<()> {
         return Ok(());
     }
     print!("{}", tables::scores(&evaluation));
+    Ok(())
+}
+
+pub(super) fn export_run(args: &ExportRun) -> Result<()> {
+    export(&Run::open(&args.run)?, &args.output)?;
+    eprintln!("{} is written: `GPT2LMHeadModel.from_pretrained(\"{0}\")` opens it", args.output.display());
     Ok(())
 }
 

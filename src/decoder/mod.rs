@@ -103,6 +103,14 @@ pub trait Decoder {
     fn write_beside(&self, _folder: &Path, _special: Special) -> Result<Vec<&'static str>, DecoderError> {
         Ok(vec![])
     }
+
+    /// Writes a folder of weights and settings that other programs open.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or nobody else knows decoders of this kind.
+    fn export(&self, _folder: &Path, _special: Special) -> Result<(), DecoderError> {
+        Err(DecoderError::NoExport)
+    }
 }
 
 /// A new decoder with seeded first weights, on `device`.

@@ -7,6 +7,7 @@ pub mod caption;
 pub mod demo;
 pub mod encode;
 pub mod evaluate;
+pub mod export;
 pub mod model;
 mod pipeline;
 mod register;

@@ -89,10 +89,7 @@ impl Gpt2 {
 
     /// The language model alone in a folder that transformers opens, low-rank additions merged; what icecap adds is in
     /// `icecap.safetensors` beside it.
-    ///
-    /// # Errors
-    /// When a file cannot be written.
-    pub fn export(&self, folder: &Path, special: Special) -> Result<(), DecoderError> {
+    pub(super) fn write_merged(&self, folder: &Path, special: Special) -> Result<(), DecoderError> {
         let _guard = tch::no_grad_guard();
         let additions: Vec<_> = self.blocks.iter().flat_map(|block| block.additions(&self.params)).collect();
         let merged = |name: &str, value: Tensor| {

@@ -290,4 +290,8 @@ impl Decoder for Gpt2 {
     fn write_beside(&self, folder: &Path, special: Special) -> Result<Vec<&'static str>, DecoderError> {
         self.write_settings(folder, special)
     }
+
+    fn export(&self, folder: &Path, special: Special) -> Result<(), DecoderError> {
+        self.write_merged(folder, special)
+    }
 }

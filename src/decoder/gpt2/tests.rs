@@ -221,7 +221,7 @@ fn exports_say_the_same() {
     let decoder = open(&spec, 11).unwrap();
     let _ = tch::no_grad(|| decoder.params.flat().shallow_clone().g_add_scalar_(0.1));
     let folder = tempfile::tempdir().unwrap();
-    decoder.export(folder.path(), SPECIAL).unwrap();
+    Decoder::export(&decoder, folder.path(), SPECIAL).unwrap();
     let again = Gpt2Spec { pretrained: Some(folder.path().to_owned()), ..Gpt2Spec::default() };
     let again = open(&again, 11).unwrap();
     let own: Vec<(String, Vec<i64>)> =

@@ -36,7 +36,7 @@ pub(super) fn load(params: &Params, path: &Path) -> Result<(), Gpt2Error> {
     let _guard = tch::no_grad_guard();
     let mut weights = Weights::open(path)?;
     let wanted: Vec<(&str, Tensor)> = params.all().into_iter().filter(|(name, _)| weights.wants(name)).collect();
-    weights.check_names(wanted.iter().map(|(name, _)| *name).collect())?;
+    weights.check_names(&wanted.iter().map(|(name, _)| *name).collect())?;
     for (name, mut place) in wanted {
         let values = weights.read(name, &place.size())?;
         place.copy_(&values);
@@ -84,11 +84,11 @@ impl Weights {
         !name.starts_with(OWN) && (!is_cross(name) || self.tensors.keys().any(|name| is_cross(name)))
     }
 
-    fn check_names(&self, wanted: BTreeSet<&str>) -> Result<(), Gpt2Error> {
+    fn check_names(&self, wanted: &BTreeSet<&str>) -> Result<(), Gpt2Error> {
         let found: BTreeSet<&str> = self.tensors.keys().map(String::as_str).collect();
         let known = |name: &&str| name.starts_with(OWN) || *name == "lm_head.weight" || is_buffer(name);
         let missing: Vec<&str> = wanted.difference(&found).copied().collect();
-        let extra: Vec<&str> = found.difference(&wanted).copied().filter(|name| !known(name)).collect();
+        let extra: Vec<&str> = found.difference(wanted).copied().filter(|name| !known(name)).collect();
         let parts = [("it lacks", missing), ("it also has", extra)];
         let parts: Vec<String> =
             parts.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| list(what, names)).collect();

@@ -12,10 +12,10 @@ use serde::Serialize;
 use super::run::{Run, RunColumn, RunError, RunInfo, SCALES, special};
 use crate::{
     batch::{self, Caption, Column},
-    decoder::{self, ColumnInput, Scale},
+    decoder::{self, ColumnInput, Decoder, Scale},
     metrics,
     progress::Progress,
-    recipe::Recipe,
+    recipe::{DecoderSection, Recipe},
     text::Tokenizer,
     trainer::{self, Hooks, Outcome, Score, TrainData},
 };
@@ -86,8 +86,12 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
         .map(|column| cache.column(column).with_context(|| format!("the decoder reads column `{column}`")))
         .collect::<Result<Vec<_>>>()?;
     let rows = Split::open(&cache, &options.cache)?;
-    let run = if options.resume && Run::exists(&options.run) {
-        resumed(recipe, &options.run)?
+    let (device, note) = decoder::device::resolve(&options.device)?;
+    note.iter().for_each(|note| progress.line(note));
+    let (run, decoder) = if options.resume && Run::exists(&options.run) {
+        let run = resumed(recipe, &options.run)?;
+        let decoder = resumed_decoder(&run, section, options, device)?;
+        (run, decoder)
     } else if Run::exists(&options.run) {
         return Err(RunError::Exists { folder: options.run.clone() }.into());
     } else {
@@ -99,9 +103,6 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
                 input: ColumnInput::of_shape(name, reader.row_shape()),
             })
             .collect::<Vec<_>>();
-        if section.standardize {
-            write_scales(&cache, &columns, &rows.train, &options.run)?;
-        }
         let tokenizer = match recipe.tokenizer.path(&options.data, section.spec.pretrained()) {
             Some(path) => Tokenizer::load(&path)?,
             None => {
@@ -109,17 +110,42 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
                 Tokenizer::train(captions.iter().map(String::as_str), &recipe.tokenizer)?
             }
         };
+        // Before anything is written: a decoder that cannot be built leaves no run behind.
+        let (spec, seed) = (section.spec.at(&options.data), recipe.train.seed);
+        let inputs: Vec<ColumnInput> = columns.iter().map(|column| column.input.clone()).collect();
+        let decoder = decoder::build(&spec, &inputs, tokenizer.vocab_size(), seed, device)?;
+        if section.standardize {
+            write_scales(&cache, &columns, &rows.train, &options.run)?;
+        }
         let info = RunInfo {
             icecap: env!("CARGO_PKG_VERSION").to_owned(),
             cache: std::path::absolute(&options.cache)?,
             model: std::path::absolute(recipe.encoder.source(&options.data).path())?,
             columns,
         };
-        Run::create(&options.run, info, recipe.clone(), tokenizer)?
+        (Run::create(&options.run, info, recipe.clone(), tokenizer)?, decoder)
     };
     let readers = run.columns(&cache, &options.cache)?;
     let columns = run.view(readers.into_iter().map(batch::cached).collect())?;
-    fit(&run, &rows, &cache, columns, options, progress)
+    fit(&run, decoder, &rows, &cache, columns, options.resume, progress)
+}
+
+/// The decoder of a run that goes on; its weights are read by the trainer.
+fn resumed_decoder(
+    run: &Run,
+    section: &DecoderSection,
+    options: &TrainOptions,
+    device: decoder::device::Device,
+) -> Result<Box<dyn Decoder>> {
+    let inputs: Vec<ColumnInput> = run.info.columns.iter().map(|column| column.input.clone()).collect();
+    let vocab = run.tokenizer.vocab_size();
+    match trainer::find_checkpoint(&run.folder, "last") {
+        // Pretrained weights are needed once: a run goes on without their folder.
+        Some(folder) if section.spec.pretrained().is_some() => {
+            Ok(decoder::load(&folder, &section.spec, &inputs, vocab, device)?)
+        }
+        _ => Ok(decoder::build(&section.spec.at(&options.data), &inputs, vocab, run.recipe.train.seed, device)?),
+    }
 }
 
 /// The scales of the columns over the training rows, for [`Run::view`].
@@ -134,26 +160,14 @@ fn write_scales(cache: &Cache, columns: &[RunColumn], rows: &[u32], folder: &Pat
 
 fn fit(
     run: &Run,
+    mut decoder: Box<dyn Decoder>,
     rows: &Split,
     cache: &Cache,
     columns: Vec<Arc<dyn Column>>,
-    options: &TrainOptions,
+    resume: bool,
     progress: &dyn Progress,
 ) -> Result<TrainReport> {
-    let (device, note) = decoder::device::resolve(&options.device)?;
-    note.iter().for_each(|note| progress.line(note));
-    let section = run.recipe.decoder(&run.folder.display().to_string(), "train")?;
-    let inputs: Vec<ColumnInput> = run.info.columns.iter().map(|column| column.input.clone()).collect();
-    let spec = &run.recipe.train;
-    let vocab = run.tokenizer.vocab_size();
-    let checkpoint = trainer::find_checkpoint(&run.folder, "last").filter(|_| options.resume);
-    let mut decoder = match &checkpoint {
-        // Pretrained weights are needed once: a run goes on without their folder.
-        Some(folder) if section.spec.pretrained().is_some() => {
-            decoder::load(folder, &section.spec, &inputs, vocab, device)?
-        }
-        _ => decoder::build(&section.spec.at(&options.data), &inputs, vocab, spec.seed, device)?,
-    };
+    let (spec, vocab) = (&run.recipe.train, run.tokenizer.vocab_size());
     let data = TrainData {
         columns,
         captions: captions(&run.tokenizer, cache.rows(), &rows.train, progress).into(),
@@ -187,7 +201,8 @@ fn fit(
             Ok(Score { value: 100.0 * scores.cider, shown })
         },
     };
-    let outcome = trainer::train(decoder.as_mut(), spec, &data, &run.folder, checkpoint.is_some(), &hooks)?;
+    let resume = resume && trainer::find_checkpoint(&run.folder, "last").is_some();
+    let outcome = trainer::train(decoder.as_mut(), spec, &data, &run.folder, resume, &hooks)?;
     Ok(report(&outcome, parameters))
 }
 

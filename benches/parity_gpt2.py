@@ -25,23 +25,23 @@ from transformers import GPT2Config, GPT2LMHeadModel, logging
 SMALL = dict(vocab_size=61, n_positions=40, n_embd=32, n_layer=3, n_head=4)
 GPT2 = dict(vocab_size=50257, n_positions=1024, n_embd=768, n_layer=12, n_head=12)
 CASES = {
-    "small": (SMALL, {"mapping": "linear"}, 50),
-    "cross": (SMALL, {"mapping": "cross-attention", "token_types": False}, 50),
-    "mlp": (SMALL, {"mapping": "mlp", "prefix_length": 4, "token_types": False}, 50),
-    "124M": (GPT2, {"mapping": "linear"}, 3),
+    "small": (SMALL, {"mapping": "linear"}, 50, 1e-3),
+    "cross": (SMALL, {"mapping": "cross-attention", "token_types": False}, 50, 1e-3),
+    "mlp": (SMALL, {"mapping": "mlp", "prefix_length": 4, "token_types": False}, 50, 1e-3),
+    "124M": (GPT2, {"mapping": "linear"}, 3, 1e-5),
 }
 FED = [None, 5, 9, 20, 4, 33]
 
 
 def prepare(folder, name):
-    sizes, decoder, steps = CASES[name]
+    sizes, decoder, steps, rate = CASES[name]
     torch.manual_seed(1)
     cross = decoder["mapping"] == "cross-attention"
     model = GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=0.08 if name == "124M" else 0.3, add_cross_attention=cross))
     model.save_pretrained(folder / name / "hf")
     marks = {"bos": 1, "eos": 2, "pad": 0} if name != "124M" else {"bos": 50256, "eos": 50256, "pad": 50256}
     decoder |= {"kind": "gpt2", "pretrained": "hf", "dropout": 0.0, "attention_dropout": 0.0}
-    case = {"decoder": decoder, "vocab": sizes["vocab_size"], "steps": steps} | marks
+    case = {"decoder": decoder, "vocab": sizes["vocab_size"], "steps": steps, "learning_rate": rate} | marks
     (folder / name / "case.json").write_text(json.dumps(case))
 
 

@@ -29,7 +29,11 @@ pub fn export(run: &Run, folder: &Path) -> Result<()> {
     let (decoder, _) = run.decoder("cpu")?;
     let written = || format!("the folder `{}` can't be written", folder.display());
     fs::create_dir_all(folder).with_context(written)?;
-    decoder.export(folder, run.special())?;
+    if let Err(error) = decoder.export(folder, run.special()) {
+        // Goes only where nothing was written.
+        let _ = fs::remove_dir(folder);
+        return Err(error.into());
+    }
     run.tokenizer.save(&folder.join("tokenizer.json"))?;
     let config = serde_json::to_string_pretty(&run.tokenizer.config())?;
     fs::write(folder.join("tokenizer_config.json"), config + "\n").with_context(written)?;

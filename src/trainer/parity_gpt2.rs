@@ -92,6 +92,7 @@ fn dump(folder: &Path, case: &serde_json::Value) {
     let steps = case["steps"].as_u64().unwrap_or(STEPS);
     let train = TrainSpec {
         steps: Some(steps),
+        learning_rate: case["learning_rate"].as_f64().expect("learning_rate"),
         batch: 12,
         together: 2,
         warmup_steps: 5,

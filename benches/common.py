@@ -40,6 +40,22 @@ def encode(recipe, data, cache, *more):
     return json.loads(text), memory
 
 
+def parts(part, recipe, data, *more):
+    """Images per second of one part of stage one alone (benches/stage_parts.rs): `decode` or `encoder`."""
+    binary = os.environ.get("STAGE_PARTS") or built_parts()
+    text, _, _ = run(binary, part, recipe, "--data", data, *more)
+    return json.loads(text)["images_per_second"]
+
+
+def built_parts():
+    """The newest build of benches/stage_parts.rs; builds it where there is none."""
+    folder = ROOT / "target/release/deps"
+    found = lambda: [path for path in folder.glob("stage_parts-*") if not path.suffix]
+    if not found():
+        subprocess.run(["cargo", "bench", "--bench", "stage_parts", "--no-run"], cwd=ROOT, check=True)
+    return max(found(), key=lambda path: path.stat().st_mtime)
+
+
 def table(*rows):
     """Prints rows of cells, aligned."""
     rows = [[str(cell) for cell in row] for row in rows]

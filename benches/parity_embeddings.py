@@ -28,7 +28,7 @@ from stage_one import recipe
 sys.path.insert(0, str(ROOT / "pipelines"))
 import export_onnx  # noqa: E402
 
-# What is compared without arguments: pooled, the whole map, a grid that divides it and one that does not.
+# What is compared without arguments: pooled, the whole map, a grid that divides it and one that does not; views; several layers.
 COLUMNS = {
     "resnet18": [
         ("layer1-4x4", "layer1", "4x4"),
@@ -36,6 +36,9 @@ COLUMNS = {
         ("layer4", "layer4", "none"),
         ("layer4-mean", "layer4", "global"),
         ("avgpool", "avgpool", "none"),
+        ("five", "avgpool", "none", 'views = ["hflip", "five-crop"]'),
+        ("tiles", "layer4", "global", 'tiles = "2x2+1"\ndtype = "i8"'),
+        ("joined", ["layer3", "layer4"], "7x7", 'views = ["center", "hflip"]\nl2 = true'),
     ],
     "densenet121": [
         ("denseblock2-7x7", "denseblock2", "7x7"),
@@ -63,26 +66,73 @@ def rows(folder, manifest):
     for shard in manifest["shards"]:
         with safe_open(folder / shard["file"], "pt") as tensors:
             values, status = tensors.get_tensor(manifest["column"]["tensors"][0]["name"]), tensors.get_tensor("status")
-            for value, code in zip(values, status.tolist()):
-                yield value.float() if code == 0 else None
+            scales = tensors.get_tensor("scale") if values.dtype == torch.int8 else torch.ones(len(values))
+            for value, scale, code in zip(values, scales, status.tolist()):
+                yield value.float() * scale if code == 0 else None
+
+
+def views(key):
+    """The torchvision transforms of a column's views, one a vector (or a grid of them)."""
+    return [view(key, name) for name in key.get("image.views", ["center"])]
+
+
+def view(key, name):
+    """What `icecap` calls `name`: center, hflip, a corner, whole, or tile:ROW,COLUMN/ROWSxCOLUMNS."""
+    size = [key["encoder.height"], key["encoder.width"]]
+    resize, finish = preprocess(key)
+    crop, mode = torchvision.transforms.functional.crop, resize.interpolation
+    plain = key.get("image.crop") or not isinstance(key["image.resize"], list)
+    center = torchvision.transforms.CenterCrop(size) if plain else lambda picture: picture
+
+    def tile(picture, row, column, rows, columns):
+        (wide, tall), edge = picture.size, lambda at, parts, side: at * side // parts
+        left, upper = edge(column, columns, wide), edge(row, rows, tall)
+        right, lower = edge(column + 1, columns, wide), edge(row + 1, rows, tall)
+        return torchvision.transforms.functional.resize(picture.crop((left, upper, right, lower)), size, mode, antialias=True)
+
+    def corner(picture, vertical, horizontal):
+        resized = resize(picture)
+        top = resized.size[1] - size[0] if vertical == "bottom" else 0
+        left = resized.size[0] - size[1] if horizontal == "right" else 0
+        return crop(resized, top, left, *size)
+
+    if name == "center":
+        made = lambda picture: center(resize(picture))
+    elif name == "hflip":
+        made = lambda picture: torchvision.transforms.functional.hflip(center(resize(picture)))
+    elif name == "whole":
+        made = lambda picture: tile(picture, 0, 0, 1, 1)
+    elif name.startswith("tile:"):
+        at, grid = name.removeprefix("tile:").split("/")
+        row, column, rows, columns = map(int, [*at.split(","), *grid.split("x")])
+        made = lambda picture: tile(picture, row, column, rows, columns)
+    elif name.split("-")[0] in ("top", "bottom"):
+        made = lambda picture: corner(picture, *name.split("-"))
+    else:
+        sys.exit(f"the view {name} has no torchvision counterpart here")
+    return lambda picture: finish(made(picture))
 
 
 def preprocess(key):
-    """The torchvision transform that the key describes."""
-    resize, crop = key["image.resize"], key.get("image.crop")
-    height, width = key["encoder.height"], key["encoder.width"]
+    """torchvision's resize, and what comes after the crop, as the key describes them."""
+    resize = key["image.resize"]
     mode = {"bicubic": torchvision.transforms.InterpolationMode.BICUBIC}
     interpolation = mode.get(key.get("image.interpolation"), torchvision.transforms.InterpolationMode.BILINEAR)
-    steps = [torchvision.transforms.Resize(resize, interpolation, antialias=True)]
-    if crop or not isinstance(resize, list):
-        steps.append(torchvision.transforms.CenterCrop([height, width]))
-    steps += [torchvision.transforms.ToTensor(), torchvision.transforms.Normalize(key["encoder.mean"], key["encoder.std"])]
-    return torchvision.transforms.Compose(steps)
+    normalize = torchvision.transforms.Normalize(key["encoder.mean"], key["encoder.std"])
+    finish = torchvision.transforms.Compose([torchvision.transforms.ToTensor(), normalize])
+    return torchvision.transforms.Resize(resize, interpolation, antialias=True), finish
 
 
-def pooled(tensor, key):
-    """A tapped tensor [N, ...] as rows [N, ...]."""
-    pool = key["encoder.pool"]
+def rows_of(outputs, taps, key):
+    """The rows [N, ...] of one view: every tapped tensor pooled, joined along the last axis, of length 1 where asked."""
+    tensors = key["encoder.tensor"]
+    tensors = [tensors] if isinstance(tensors, str) else tensors
+    joined = torch.cat([pooled(outputs[taps.index(tensor)], key["encoder.pool"]) for tensor in tensors], dim=-1)
+    return functional.normalize(joined, dim=-1) if key["encoder.l2"] else joined
+
+
+def pooled(tensor, pool):
+    """A tapped tensor [N, ...] as vectors [N, ...]."""
     if tensor.ndim == 4:
         if pool == "global":
             tensor = tensor.mean((2, 3))
@@ -90,20 +140,22 @@ def pooled(tensor, key):
             if pool != "none":
                 tensor = functional.adaptive_avg_pool2d(tensor, int(pool.split("x")[0]))
             tensor = tensor.flatten(2).transpose(1, 2)
-    return functional.normalize(tensor, dim=-1) if key["encoder.l2"] else tensor
+    return tensor
 
 
 def compare(module, taps, folder, manifest, index, images, limit):
     """Cosines of the column's first present rows with torchvision's."""
     key, cosines, batch = manifest["column"]["key"], [], []
     key = key if isinstance(key, dict) else dict(key)
-    transform = preprocess(key)
+    transforms = views(key)
 
     def flush():
         if batch:
+            seen = torch.stack([picture for pictures, _ in batch for picture in pictures])
             with torch.inference_mode():
-                outputs = module(torch.stack([picture for picture, _ in batch]))
-            expected = pooled(outputs[taps.index(key["encoder.tensor"])], key)
+                outputs = module(seen)
+            # The views of a picture follow each other, and so do their vectors in a row.
+            expected = rows_of(outputs, taps, key).reshape(len(batch), -1)
             for (_, row), reference in zip(batch, expected):
                 cosines.append(functional.cosine_similarity(row.flatten().double(), reference.flatten().double(), dim=0).item())
             batch.clear()
@@ -113,8 +165,8 @@ def compare(module, taps, folder, manifest, index, images, limit):
             continue
         path = Path(record["source"]) if Path(record["source"]).is_absolute() else images / record["source"]
         picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-        batch.append((transform(picture), row))
-        if len(batch) == 16:
+        batch.append(([transform(picture) for transform in transforms], row))
+        if len(batch) * len(transforms) >= 16:
             flush()
     flush()
     return numpy.array(cosines)

@@ -1,17 +1,23 @@
-"""Stage one on the CPU, side by side with torchvision + DataLoader: images per second, columns, memory.
+"""Stage one on the CPU, side by side with torchvision + DataLoader: images per second, limits, columns, taps, memory.
 
-    .venv/bin/python benches/stage_one.py [speed] [columns] [memory]
+    .venv/bin/python benches/stage_one.py [speed] [networks[:NAME,NAME]] [limit] [columns] [taps] [decode] [memory]
 
-speed    the same weights, pictures and columns (layer4 as a grid, avgpool; f16 on disk), f32 arithmetic, all cores. The
-         PyTorch script is tried with 0, 1 and 2 workers, channels_last and not; its best is compared. Runs alternate.
-columns  one column against five in one pass.
-memory   peak resident memory over 7,000 and 70,000 rows.
+speed     the same weights, pictures and columns (layer4 as a grid, avgpool; f16 on disk), f32 arithmetic, all cores. The
+          PyTorch script is tried with 0, 1 and 2 workers, channels_last and not; its best is compared. Runs alternate.
+networks  resnet18, resnet50 and densenet121 (the last map as a grid), beside the PyTorch script with channels_last in f32 and under bf16
+          autocast, 1 worker.
+limit     the whole against its parts: decode alone and the encoder alone on all cores. On the CPU both want the same cores, so the most
+          the whole can do is 1 / (1/decode + 1/encoder).
+columns   one column against five in one pass.
+taps      layer2 alone against the whole network: the encoder's time, beside what the operations predict.
+decode    decode = "fast" against "exact" on large pictures (the originals enlarged to 1600 pixels), several sizes of crop.
+memory    peak resident memory over 7,000 and 105,000 rows.
 """
 
 import json, os, sys, tempfile
 from pathlib import Path
 
-from common import DATA, PYTHON, ROOT, encode, need, run, table
+from common import DATA, ICECAP, PYTHON, ROOT, encode, need, parts, run, table
 
 RECIPE = """
 [dataset]
@@ -25,15 +31,17 @@ model = "{model}"
 COLUMN = """
 [[column]]
 name = "{name}"
-tap = "{tap}"
+{taps}
 pool = "{pool}"
+{more}
 """
 
 
 def recipe(folder, images, model, columns, preprocess=""):
     text = RECIPE.format(images=images, model=model, preprocess=preprocess)
-    for name, tap, pool in columns:
-        text += COLUMN.format(name=name, tap=tap, pool=pool)
+    for name, tap, pool, *more in columns:
+        taps = f'tap = "{tap}"' if isinstance(tap, str) else f"taps = {json.dumps(tap)}"
+        text += COLUMN.format(name=name, taps=taps, pool=pool, more="\n".join(more))
     path = Path(folder) / f"{len(columns)}.toml"
     path.write_text(text)
     return path
@@ -78,6 +86,92 @@ def speed(work, originals):
     table(*rows)
 
 
+MAPS = {"resnet18": "layer4", "resnet50": "layer4", "densenet121": "features"}
+
+
+def networks(work, originals, names):
+    rows = [("network", "icecap", "PyTorch f32", "", "PyTorch bf16", "")]
+    for name in names:
+        state, model = export(work, name)
+        path = recipe(work, originals, model, [("map", MAPS[name], "none")])
+        ours, theirs = [], {(): [], ("--autocast", "bf16"): []}
+        for _ in range(2):
+            ours.append(encode(path, work, work / "cache")[0]["images_per_second"])
+            for extra, rates in theirs.items():
+                command = [PYTHON, ROOT / "benches/encode_torch.py", "--images", originals, "--model", name, "--state", state]
+                command += ["--columns", MAPS[name], "--out", work / "torch", "--workers", 1, *extra]
+                rates.append(json.loads(run(*command)[0])["images_per_second"])
+        best = max(ours)
+        row = [name, f"{best:.1f}"]
+        for rates in theirs.values():
+            row += [f"{max(rates):.1f}", f"{best / max(rates):.2f} x"]
+        rows.append(row)
+    table(*rows)
+
+
+def limit(work, originals):
+    rows = [("network", "decode alone", "encoder alone", "whole", "ceiling of shared cores", "whole / ceiling")]
+    for name in ("resnet18", "resnet50"):
+        _, model = export(work, name)
+        path = recipe(work, originals, model, [("avgpool", "avgpool", "none")])
+        runs = []
+        for _ in range(3):
+            decode, encoder = parts("decode", path, work), parts("encoder", path, work)
+            whole = encode(path, work, work / "cache")[0]["images_per_second"]
+            ceiling = 1 / (1 / decode + 1 / encoder)
+            runs.append((whole / ceiling, decode, encoder, whole, ceiling))
+        # The middle of three: a share of parts that were measured at another moment than the whole.
+        share, *rates = sorted(runs)[1]
+        rows.append((name, *(f"{rate:.1f}" for rate in rates), f"{100 * share:.1f}%"))
+    table(*rows)
+
+
+def taps(work, originals):
+    _, model = export(work, "resnet18")
+    listed = json.loads(run(ICECAP, "inspect", model, "--all", "--json")[0])
+    cost = {tensor["name"]: tensor["multiply_adds"] for tensor in listed}
+    times = {}
+    for _ in range(3):
+        for tap in ("layer2", "avgpool"):
+            path = recipe(work, originals, model, [(tap, tap, "global" if tap == "layer2" else "none")])
+            times.setdefault(tap, []).append(1 / parts("encoder", path, work, "--seconds", 4))
+    early, whole = min(times["layer2"]), min(times["avgpool"])
+    table(
+        ("tap", "ms an image, all cores", "share", "multiply-adds", "share"),
+        ("layer2", f"{1e3 * early:.2f}", f"{early / whole:.2f}", cost["layer2"], f"{cost['layer2'] / cost['avgpool']:.2f}"),
+        ("avgpool", f"{1e3 * whole:.2f}", "1", cost["avgpool"], "1"),
+    )
+
+
+ENLARGE = """
+import sys
+from pathlib import Path
+from PIL import Image
+for name in sorted(Path(sys.argv[1]).iterdir())[:64]:
+    image = Image.open(name).convert("RGB")
+    scale = 1600 / max(image.size)
+    image.resize([int(side * scale) for side in image.size], Image.LANCZOS).save(Path(sys.argv[2]) / name.name, quality=88)
+"""
+
+
+def decode(work, originals):
+    large = work / "large"
+    large.mkdir()
+    run(PYTHON, "-c", ENLARGE, originals, large)
+    _, model = export(work, "resnet18")
+    rows = [("crop", "exact, images/s", "fast, images/s", "ratio")]
+    for side in (224, 128, 64):
+        rates = {}
+        for _ in range(2):
+            for way in ("exact", "fast"):
+                more = f'resize = {side * 8 // 7}\ncrop = {side}\ndecode = "{way}"'
+                path = recipe(work, large, model, [("layer1", "layer1", "global")], more)
+                rates.setdefault(way, []).append(parts("decode", path, work, "--seconds", 3))
+        exact, fast = max(rates["exact"]), max(rates["fast"])
+        rows.append((side, f"{exact:.1f}", f"{fast:.1f}", f"{fast / exact:.2f} x"))
+    table(*rows)
+
+
 def columns(work, originals):
     _, model = export(work, "resnet18")
     five = [("avgpool", "avgpool", "none"), ("layer4", "layer4", "none"), ("layer3", "layer3", "7x7")]
@@ -100,7 +194,7 @@ def memory(work):
     _, model = export(work, "resnet18")
     rows = [("rows", "peak resident MB", "ratio")]
     small = None
-    for times in (1, 10):
+    for times in (1, 15):
         folder = repeated(pictures, work / f"times{times}", times)
         # A small picture and an early layer: the memory is what is measured, not the encoder.
         path = recipe(work, folder, model, [("layer2", "layer2", "4x4")], "resize = 64\ncrop = 64")
@@ -111,18 +205,32 @@ def memory(work):
 
 
 def main():
-    wanted = sys.argv[1:] or ["speed", "columns", "memory"]
+    wanted = sys.argv[1:] or ["speed", "networks", "limit", "columns", "taps", "decode", "memory"]
     originals = DATA / "flickr8k/originals"
     need(originals)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         many = repeated(originals, work / "originals", 2)
-        if "speed" in wanted:
-            speed(work, many)
-        if "columns" in wanted:
-            columns(work, many)
-        if "memory" in wanted:
-            memory(work)
+        for mode in wanted:
+            print(f"\n{mode}", flush=True)
+            name, _, names = mode.partition(":")
+            match name:
+                case "speed":
+                    speed(work, many)
+                case "networks":
+                    networks(work, originals, names.split(",") if names else MAPS)
+                case "limit":
+                    limit(work, many)
+                case "columns":
+                    columns(work, many)
+                case "taps":
+                    taps(work, originals)
+                case "decode":
+                    decode(work, originals)
+                case "memory":
+                    memory(work)
+                case _:
+                    sys.exit(f"`{mode}` is no mode; see the top of this file")
 
 
 if __name__ == "__main__":

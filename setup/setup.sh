@@ -15,6 +15,8 @@ command -v "$python" >/dev/null || die "\`$python\` was not found" "install Pyth
   die "\`$python\` is $("$python" -V 2>&1), icecap's set-up needs 3.11 or newer" "install one and set PYTHON=/path/to/python3"
 
 gpu=${GPU:-}
+# What was chosen once stays chosen: a later `make test` doesn't fetch the other one.
+if [ -z "$gpu" ]; then gpu=$(cat .venv/icecap-gpu 2>/dev/null || true); fi
 if [ -z "$gpu" ]; then if [ -e /proc/driver/nvidia/version ]; then gpu=1; else gpu=0; fi; fi
 lock=setup/requirements.lock
 [ "$gpu" = 0 ] || lock=setup/requirements-gpu.lock
@@ -34,11 +36,22 @@ ensure_uv() {
 
 if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ] || ! .venv/bin/python -c '' 2>/dev/null; then
   ensure_uv
-  say "making .venv from $lock (torch brings about 5 GB)"
-  rm -rf .venv
-  "$uv" venv --quiet --no-project --python "$python" .venv
-  "$uv" pip sync --quiet --python .venv/bin/python --require-hashes "$lock" ||
+  # A .venv that works is brought up to date, and stays where that fails. One that doesn't, or in which an installation was
+  # killed half-way, is made anew.
+  if [ ! -e .venv/icecap-installing ] && [ "$(.venv/bin/python -V 2>/dev/null)" = "$("$python" -V)" ]; then
+    say "bringing .venv up to date with $lock"
+  else
+    say "making .venv from $lock (torch brings about 5 GB)"
+    rm -rf .venv
+    "$uv" venv --quiet --no-project --python "$python" .venv
+  fi
+  rm -f "$stamp" && : > .venv/icecap-installing
+  installed=1
+  "$uv" pip sync --quiet --python .venv/bin/python --require-hashes "$lock" || installed=0
+  rm -f .venv/icecap-installing
+  [ "$installed" = 1 ] ||
     die "the packages of $lock could not be installed" "check the network and the disk (6 GB), then run the same command again"
+  printf '%s\n' "$gpu" > .venv/icecap-gpu
   printf '%s\n' "$want" > "$stamp"
 fi
 

@@ -8,6 +8,8 @@ pub mod cli;
 pub mod dataset;
 pub mod decoder;
 pub mod encoder;
+pub mod fetch;
+pub mod foreign;
 pub mod image;
 pub mod metrics;
 pub mod progress;

@@ -13,13 +13,16 @@ use serde_json::Value;
 use crate::columns::{self, ColumnInfo, lock_waiting};
 use crate::error::{CacheError, Result};
 use crate::key::sorted;
+use crate::merge::merge;
 use crate::publish::publish;
 use crate::rows::{self, adopt_contents};
 use crate::verify::{VerifyReport, verify};
-use crate::writer::{ColumnWriter, WriterRequest};
+use crate::writer::{ColumnWriter, Superseded, WriterRequest, superseded};
 use crate::{ColumnReader, ColumnSpec, FORMAT, RowRecord, Rows, RowsDiff};
 
 const CACHE_FILE: &str = "cache.json";
+/// The format of `cache.json` and `rows.jsonl`: nothing in them has changed since.
+const INDEX_FORMAT: u32 = 1;
 const TAG_FILE: &str = "CACHEDIR.TAG";
 const COLUMNS: &str = "columns";
 /// The first line is the specification's; see <https://bford.info/cachedir/>.
@@ -39,7 +42,7 @@ pub enum Overwrite {
     /// Take up a column of the same key; refuse one of another.
     #[default]
     No,
-    /// Drop all columns of the name first.
+    /// Take up a column of the same key and layout; drop all others of the name.
     Yes,
 }
 
@@ -81,7 +84,7 @@ impl Cache {
         };
         let malformed = |source| CacheError::CacheFile { path: path.clone(), source };
         let file: CacheFile = serde_json::from_slice(&text).map_err(malformed)?;
-        if file.format != FORMAT {
+        if !(1..=FORMAT).contains(&file.format) {
             return Err(CacheError::CacheVersion { path, found: file.format });
         }
         let rows = Arc::new(Rows::open(&folder.join(rows::FILE))?);
@@ -120,14 +123,45 @@ impl Cache {
     /// says how many. From then on a changed image is noticed.
     ///
     /// # Errors
-    /// When there is no such column.
+    /// When there is no such column, or it is damaged.
     pub fn adopt_contents(&mut self, column: &str) -> Result<u32> {
-        let reader = self.column(column)?;
+        let reader = self.column_so_far(column)?;
         let _lock = lock_waiting(&self.folder)?;
         self.refresh_rows()?;
         let adopted = adopt_contents(&self.rows, |row| reader.content(row))?;
         self.refresh_rows()?;
         Ok(adopted)
+    }
+
+    /// Joins the parts of columns that lie in the caches `parts`, written with [`ColumnSpec::part`], into whole columns of
+    /// the cache `out`, which is made where it is not there: the bytes are those of one run. Shards are linked where
+    /// `out` is on their disk, copied and checked against their digests where not. A column's manifest comes last, so that
+    /// a crash leaves no column; the same call then starts again. `tick` hears of the bytes of the shards in place.
+    ///
+    /// # Errors
+    /// [`crate::MergeError`] when the caches are of other rows or keys, a shard is in two of them or in none, or a part is not
+    /// finished.
+    pub fn merge(
+        out: impl Into<PathBuf>,
+        parts: &[impl AsRef<Path>],
+        tick: &(dyn Fn(u64) + Sync),
+    ) -> Result<crate::MergeReport> {
+        merge(&out.into(), parts, tick)
+    }
+
+    /// Takes over the rows of another cache where there are none.
+    pub(crate) fn take_rows(&mut self, from: &Rows) -> Result<()> {
+        let _lock = lock_waiting(&self.folder)?;
+        self.refresh_rows()?;
+        if self.rows.is_empty() {
+            let path = self.folder.join(rows::FILE);
+            publish(&path, |out| {
+                let mut file = std::fs::File::open(from.path()).map_err(CacheError::io("open", from.path()))?;
+                std::io::copy(&mut file, out).map(drop).map_err(CacheError::io("write", &path))
+            })?;
+            self.refresh_rows()?;
+        }
+        Ok(())
     }
 
     /// Reads the row index again where its file is another than the one that is open.
@@ -187,16 +221,36 @@ impl Cache {
     /// When the spec is impossible, another process writes the column, or one of the name has another key or layout.
     pub fn writer(&self, spec: &ColumnSpec, overwrite: Overwrite) -> Result<ColumnWriter> {
         let _lock = lock_waiting(&self.folder)?;
-        let columns = self.columns_folder();
-        if overwrite == Overwrite::Yes {
-            for folder in columns::named(&columns, &spec.name)? {
-                columns::remove(&columns.join(folder))?;
-            }
-        }
-        ColumnWriter::open(&WriterRequest { columns: &columns, rows: &self.rows, spec })
+        self.supersede([spec], overwrite)?;
+        self.open_writer(spec)
     }
 
-    fn columns_folder(&self) -> PathBuf {
+    /// Opens several columns for writing, as [`Cache::writer`] does one: all of them, or, where one is refused, none. Then
+    /// nothing was begun and nothing dropped.
+    ///
+    /// # Errors
+    /// As [`Cache::writer`], for the first column that is refused.
+    pub fn writers(&self, specs: &[ColumnSpec], overwrite: Overwrite) -> Result<Vec<ColumnWriter>> {
+        let _lock = lock_waiting(&self.folder)?;
+        self.supersede(specs, overwrite)?;
+        specs.iter().map(|spec| self.open_writer(spec)).collect()
+    }
+
+    /// Drops the columns that those asked for take the place of, once it is known that none is refused.
+    fn supersede<'a>(&self, specs: impl IntoIterator<Item = &'a ColumnSpec>, overwrite: Overwrite) -> Result<()> {
+        let columns = self.columns_folder();
+        let found = specs
+            .into_iter()
+            .map(|spec| superseded(&WriterRequest { columns: &columns, rows: &self.rows, spec }, overwrite));
+        let found = found.collect::<Result<Vec<_>>>()?;
+        found.into_iter().flatten().try_for_each(Superseded::remove)
+    }
+
+    fn open_writer(&self, spec: &ColumnSpec) -> Result<ColumnWriter> {
+        ColumnWriter::open(&WriterRequest { columns: &self.columns_folder(), rows: &self.rows, spec })
+    }
+
+    pub(crate) fn columns_folder(&self) -> PathBuf {
         self.folder.join(COLUMNS)
     }
 
@@ -207,27 +261,52 @@ impl Cache {
 
 /// Makes a cache, `cache.json` last. What a crash left of an earlier attempt is taken up.
 fn create(folder: &Path, dataset: &Value) -> Result<()> {
+    let lock = folder.join(columns::LOCK);
+    let locked_before = lock.exists();
     let _lock = lock_waiting(folder)?;
     if folder.join(CACHE_FILE).exists() {
         return Ok(());
     }
-    let own = |name: &str| [columns::LOCK, TAG_FILE, COLUMNS, rows::FILE].iter().any(|own| name.starts_with(own));
-    for entry in std::fs::read_dir(folder).map_err(CacheError::io("list", folder))? {
-        let name = entry.map_err(CacheError::io("list", folder))?.file_name();
-        let name = name.to_string_lossy();
-        if !own(&name) && !name.starts_with(CACHE_FILE) {
-            // The lock is the only thing this attempt has made.
-            let _ = std::fs::remove_file(folder.join(columns::LOCK));
-            return Err(CacheError::NotEmpty { path: folder.to_owned(), found: name.into_owned() });
+    if let Err(refusal) = refuse_foreign_files(folder).and_then(|()| refuse_to_begin_anew(folder)) {
+        // The lock is the only thing this attempt may have made.
+        if !locked_before {
+            let _ = std::fs::remove_file(&lock);
         }
+        return Err(refusal);
     }
     let columns = folder.join(COLUMNS);
     std::fs::create_dir_all(&columns).map_err(CacheError::io("create", &columns))?;
     publish_text(&folder.join(TAG_FILE), TAG)?;
     publish_text(&folder.join(rows::FILE), "")?;
-    let text = serde_json::to_string_pretty(&CacheFile { format: FORMAT, dataset: sorted(dataset.clone()) });
+    let text = serde_json::to_string_pretty(&CacheFile { format: INDEX_FORMAT, dataset: sorted(dataset.clone()) });
     let text = text.map_err(|source| CacheError::CacheFile { path: folder.join(CACHE_FILE), source })?;
     publish_text(&folder.join(CACHE_FILE), &(text + "\n"))
+}
+
+/// Refuses a folder that holds anything but what an attempt to make a cache leaves.
+fn refuse_foreign_files(folder: &Path) -> Result<()> {
+    let own = [columns::LOCK, TAG_FILE, COLUMNS, rows::FILE, CACHE_FILE];
+    for entry in std::fs::read_dir(folder).map_err(CacheError::io("list", folder))? {
+        let entry = entry.map_err(CacheError::io("list", folder))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        // The cache's lock never holds a byte.
+        let foreign_lock = name == columns::LOCK && entry.metadata().is_ok_and(|lock| lock.len() > 0);
+        if foreign_lock || !own.contains(&name.strip_suffix(".tmp").unwrap_or(&name)) {
+            return Err(CacheError::NotEmpty { path: folder.to_owned(), found: name.into_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a cache that has lost its `cache.json`: with new rows, its columns would be those of other images.
+fn refuse_to_begin_anew(folder: &Path) -> Result<()> {
+    let holds_rows = std::fs::metadata(folder.join(rows::FILE)).is_ok_and(|rows| rows.len() > 0);
+    let columns = folder.join(COLUMNS);
+    if holds_rows || columns.exists() && !columns::folders(&columns)?.is_empty() {
+        return Err(CacheError::LostCacheFile { path: folder.to_owned() });
+    }
+    Ok(())
 }
 
 fn publish_text(path: &Path, text: &str) -> Result<()> {

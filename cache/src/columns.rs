@@ -10,7 +10,7 @@ use crate::error::{CacheError, Result};
 use crate::journal::{self, Replay};
 use crate::missing::MissingMap;
 use crate::publish::sync_folder;
-use crate::{ColumnPlan, Manifest, manifest};
+use crate::{ColumnPlan, Manifest, Part, manifest};
 
 /// The lock file of a column, and of the cache.
 pub(crate) const LOCK: &str = "lock";
@@ -37,6 +37,8 @@ pub enum ColumnState {
     Unfinished(Unfinished),
     /// A finished column to which new or changed images are being added.
     Extending(Box<Manifest>, Unfinished),
+    /// A finished part of a column: [`crate::Cache::merge`] makes a column of all of them.
+    Part(Box<Manifest>),
     /// Neither manifest nor journal can be understood.
     Damaged(CacheError),
 }
@@ -46,6 +48,10 @@ pub enum ColumnState {
 pub struct Unfinished {
     /// What is being written.
     pub column: ColumnPlan,
+    /// The part of it that is being written, or the whole.
+    pub part: Option<Part>,
+    /// Rows that it will have: of the column, or of the part.
+    pub rows: u32,
     /// Rows that are done.
     pub rows_done: u32,
 }
@@ -66,7 +72,8 @@ pub(crate) fn folders(columns: &Path) -> Result<Vec<String>> {
             continue;
         };
         let path = columns.join(&name);
-        if split_name(&name).is_some() && (path.join(manifest::FILE).exists() || path.join(journal::FILE).exists()) {
+        let files = [manifest::FILE, manifest::PART_FILE, journal::FILE];
+        if split_name(&name).is_some() && files.iter().any(|file| path.join(file).exists()) {
             found.push(name);
         }
     }
@@ -103,11 +110,18 @@ pub(crate) fn live_journal(folder: &Path, manifest: Option<&Manifest>, missing: 
 }
 
 /// What the folder says of its column.
-fn state(folder: &Path) -> Result<ColumnState> {
-    let manifest = Manifest::read_if_any(folder)?;
+pub(crate) fn state(folder: &Path) -> Result<ColumnState> {
+    let manifest = Manifest::read_whole_or_part(folder)?;
     let journal = live_journal(folder, manifest.as_ref(), MissingMap::new())?;
-    let progress = journal.map(|replay| Unfinished { rows_done: replay.rows_done(), column: replay.plan.column });
+    let progress = journal.map(|replay| Unfinished {
+        part: replay.plan.part,
+        rows: replay.covered(),
+        rows_done: replay.rows_done(),
+        column: replay.plan.column,
+    });
     match (manifest, progress) {
+        (Some(part), None) if part.part.is_some() => Ok(ColumnState::Part(Box::new(part))),
+        (Some(part), Some(progress)) if part.part.is_some() => Ok(ColumnState::Unfinished(progress)),
         (Some(manifest), None) => Ok(ColumnState::Finished(Box::new(manifest))),
         (Some(manifest), Some(progress)) => Ok(ColumnState::Extending(Box::new(manifest), progress)),
         (None, Some(progress)) => Ok(ColumnState::Unfinished(progress)),
@@ -121,7 +135,7 @@ fn state(folder: &Path) -> Result<ColumnState> {
 /// The plan of the column in a folder, finished or not.
 pub(crate) fn plan_of(folder: &Path) -> Result<ColumnPlan> {
     match state(folder)? {
-        ColumnState::Finished(manifest) => Ok(manifest.column),
+        ColumnState::Finished(manifest) | ColumnState::Part(manifest) => Ok(manifest.column),
         ColumnState::Unfinished(progress) | ColumnState::Extending(_, progress) => Ok(progress.column),
         ColumnState::Damaged(error) => Err(error),
     }
@@ -143,23 +157,35 @@ fn folder_bytes(folder: &Path) -> u64 {
     files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
-/// Takes the lock of a folder, or says who is in the way. The lock ends with the file, or the process.
-pub(crate) fn lock(folder: &Path) -> Result<File> {
+/// A lock that is held. It is given back when this is dropped, and not only when the file is closed: a process that is
+/// being started has copies of all open files for a moment, and would hold it on.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file does the rest where this fails.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the lock of a folder, or says who is in the way.
+pub(crate) fn lock(folder: &Path) -> Result<Lock> {
     let path = folder.join(LOCK);
     let file = open_lock(&path)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(std::fs::TryLockError::WouldBlock) => Err(CacheError::Busy { lock: path }),
         Err(std::fs::TryLockError::Error(error)) => Err(CacheError::io("lock", &path)(error)),
     }
 }
 
 /// Takes the lock of the cache's folder, waiting for it: it is only held for moments.
-pub(crate) fn lock_waiting(folder: &Path) -> Result<File> {
+pub(crate) fn lock_waiting(folder: &Path) -> Result<Lock> {
     let path = folder.join(LOCK);
     let file = open_lock(&path)?;
     file.lock().map_err(CacheError::io("lock", &path))?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 fn open_lock(path: &Path) -> Result<File> {
@@ -168,10 +194,14 @@ fn open_lock(path: &Path) -> Result<File> {
     file.map_err(CacheError::io("open", path))
 }
 
-/// Drops a column: the manifest first, so that a crash leaves no column that lacks shards; the lock file last.
+/// Drops a column.
 pub(crate) fn remove(folder: &Path) -> Result<()> {
-    let _lock = lock(folder)?;
-    for first in [manifest::FILE, journal::FILE] {
+    remove_locked(folder, lock(folder)?)
+}
+
+/// Drops a column whose lock is held: the manifest first, so that a crash leaves no column that lacks shards; the lock file last.
+pub(crate) fn remove_locked(folder: &Path, _lock: Lock) -> Result<()> {
+    for first in [manifest::FILE, manifest::PART_FILE, journal::FILE] {
         remove_if_any(&folder.join(first))?;
         sync_folder(folder)?;
     }
@@ -214,6 +244,16 @@ mod tests {
         `DIR/lock` is in use by another process
         hint: wait for it to end; the lock goes with the process that holds it, so there is nothing to delete
         ");
+        drop(held);
+        lock(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_copy_of_the_file_does_not_hold_the_lock_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = lock(folder.path()).unwrap();
+        // What a process that is being started has.
+        let _copy = held.0.try_clone().unwrap();
         drop(held);
         lock(folder.path()).unwrap();
     }

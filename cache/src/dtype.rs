@@ -18,7 +18,13 @@ pub enum Dtype {
     F16,
     /// bfloat16: the upper half of a binary32.
     Bf16,
+    /// Signed bytes with a scale a row, see [`crate::quantize()`]. Only a column's embedding can have it, and only beside the
+    /// tensor [`SCALE`].
+    I8,
 }
+
+/// The tensor of an i8 column that holds each row's scale: `f32`, one number a row.
+pub const SCALE: &str = "scale";
 
 impl Dtype {
     /// Bytes one element takes.
@@ -26,24 +32,27 @@ impl Dtype {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
+            Self::I8 => 1,
         }
     }
 
-    /// The name in manifests and recipes: `f32`, `f16`, `bf16`.
+    /// The name in manifests and recipes: `f32`, `f16`, `bf16`, `i8`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::I8 => "i8",
         }
     }
 
-    /// The name in a safetensors header: `F32`, `F16`, `BF16`.
+    /// The name in a safetensors header: `F32`, `F16`, `BF16`, `I8`.
     pub fn safetensors_name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
+            Self::I8 => "I8",
         }
     }
 
@@ -52,6 +61,7 @@ impl Dtype {
             Self::F32 => safetensors::Dtype::F32,
             Self::F16 => safetensors::Dtype::F16,
             Self::Bf16 => safetensors::Dtype::BF16,
+            Self::I8 => safetensors::Dtype::I8,
         }
     }
 }
@@ -64,7 +74,7 @@ impl fmt::Display for Dtype {
 
 /// The text is not the name of a dtype.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a dtype\nhint: `f32`, `f16` or `bf16`")]
+#[error("`{0}` is not a dtype\nhint: `f32`, `f16`, `bf16` or `i8`")]
 pub struct UnknownDtype(String);
 
 impl FromStr for Dtype {
@@ -75,6 +85,7 @@ impl FromStr for Dtype {
             "f32" => Ok(Self::F32),
             "f16" => Ok(Self::F16),
             "bf16" => Ok(Self::Bf16),
+            "i8" => Ok(Self::I8),
             _ => Err(UnknownDtype(text.to_owned())),
         }
     }
@@ -114,7 +125,7 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_agree_with_serde() {
-        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::I8] {
             assert_eq!(dtype.name().parse(), Ok(dtype));
             assert_eq!(serde_json::to_value(dtype).unwrap(), dtype.name());
             assert_eq!(dtype.safetensors_name().to_lowercase(), dtype.name());
@@ -126,7 +137,7 @@ mod tests {
     fn an_unknown_name_is_refused() {
         insta::assert_snapshot!("f64".parse::<Dtype>().unwrap_err(), @r"
         `f64` is not a dtype
-        hint: `f32`, `f16` or `bf16`
+        hint: `f32`, `f16`, `bf16` or `i8`
         ");
     }
 

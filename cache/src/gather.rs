@@ -93,6 +93,17 @@ impl ColumnReader {
         }
     }
 
+    /// Takes the pages of some rows off this process's resident memory: for a pass over a column larger than memory.
+    pub fn release_rows(&self, rows: &[u32]) {
+        for &row in rows.iter().filter(|&&row| row < self.len()) {
+            let shard = self.plan().shard_of(row);
+            if let Some(shard) = self.shards.get(shard).and_then(Option::as_ref) {
+                let local = row - self.plan().first_row(self.plan().shard_of(row));
+                shard.layout.tensors.iter().for_each(|region| shard.map().release(region.range(local, 1)));
+            }
+        }
+    }
+
     fn advise(&self, advice: Advice) {
         for shard in self.shards.iter().flatten() {
             shard.map().advise(advice, 0..shard.map().bytes().len());

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CacheError, JournalError, Result};
+use crate::manifest::is_plain_name;
 use crate::missing::{Missing, MissingMap};
 use crate::publish::publish;
 use crate::rowset::RowSet;
-use crate::{ColumnPlan, FORMAT, ShardEntry};
+use crate::{ColumnPlan, FORMAT, Part, ShardEntry};
 
 /// The journal's file name.
 pub(crate) const FILE: &str = "journal";
@@ -44,6 +45,9 @@ pub(crate) struct PlanRecord {
     pub format: u32,
     /// The generation of the manifest this writing ends with. A journal of one that exists is a leftover.
     pub generation: u32,
+    /// What of the column is being written; `None`: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     pub column: ColumnPlan,
     /// Rows to do when the journal was written, those of its own `rows` records included.
     pub todo: u32,
@@ -78,9 +82,25 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    /// Rows of the column that are done.
+    /// Rows that will be there in the end: of the column, or of the part that is written.
+    pub(crate) fn covered(&self) -> u32 {
+        self.plan.column.part_rows(self.plan.part)
+    }
+
+    /// Rows of those that are done.
     pub(crate) fn rows_done(&self) -> u32 {
-        self.plan.column.rows.saturating_sub(self.plan.todo).saturating_add(self.written).min(self.plan.column.rows)
+        self.covered().saturating_sub(self.plan.todo).saturating_add(self.written).min(self.covered())
+    }
+
+    /// Whether every row was done: the writing was not broken off, its column was just not published (too much was missing).
+    pub(crate) fn is_complete(&self) -> bool {
+        self.rows_done() == self.covered()
+    }
+
+    /// Forgets which missing rows were tried again: who asks for it now, asks for all of them once more.
+    pub(crate) fn begin_round(&mut self) {
+        self.plan.retry_missing = false;
+        self.shards.iter_mut().for_each(|shard| shard.retried = false);
     }
 }
 
@@ -124,8 +144,14 @@ fn parse(path: &Path, text: &[u8], missing: MissingMap) -> Result<Option<Replay>
                 let missing = before.take().unwrap_or_default();
                 *none = Some(Replay { plan, done, shards: Vec::new(), missing, written: 0 });
             }
-            (Record::Rows { done, missing }, Some(replay)) => replay.rows(&done, missing),
-            (Record::Shard(shard), Some(replay)) => replay.shard(shard),
+            (Record::Rows { done, missing }, Some(replay)) => {
+                check_missing(path, at + 1, &replay.plan.column, &missing)?;
+                replay.rows(&done, missing);
+            }
+            (Record::Shard(shard), Some(replay)) => {
+                check_shard(path, at + 1, &replay.plan.column, &shard)?;
+                replay.shard(shard);
+            }
             (_, _) => {
                 return Err(JournalError::NoPlan { path: path.to_owned() });
             }
@@ -148,10 +174,32 @@ fn check_version(path: &Path, json: &[u8]) -> Result<(), JournalError> {
     }
     let no_plan = |_| JournalError::NoPlan { path: path.to_owned() };
     let first: First = serde_json::from_slice(json).map_err(no_plan)?;
-    if first.plan.format != FORMAT {
+    if !(1..=FORMAT).contains(&first.plan.format) {
         return Err(JournalError::Version { path: path.to_owned(), found: first.plan.format });
     }
     Ok(())
+}
+
+/// Refuses missing rows that the column does not have: readers look up the shard of each.
+fn check_missing(path: &Path, record: usize, plan: &ColumnPlan, missing: &[Missing]) -> Result<(), JournalError> {
+    match missing.iter().find(|missing| missing.row >= plan.rows) {
+        None => Ok(()),
+        Some(missing) => Err(JournalError::MissingRow { path: path.to_owned(), record, row: missing.row }),
+    }
+}
+
+/// Refuses a shard whose file is not in the column's folder, or which has more rows than its place. Fewer rows are what a
+/// shorter row index left.
+fn check_shard(path: &Path, record: usize, plan: &ColumnPlan, shard: &ShardRecord) -> Result<(), JournalError> {
+    let ShardRecord { entry, missing, .. } = shard;
+    if !is_plain_name(&entry.file) {
+        return Err(JournalError::FileName { path: path.to_owned(), record, file: entry.file.clone() });
+    }
+    let most = if shard.shard < plan.shards() { plan.shard_rows(shard.shard) } else { plan.rows_per_shard };
+    if entry.rows > most {
+        return Err(JournalError::ShardRows { path: path.to_owned(), record, most, found: entry.rows });
+    }
+    check_missing(path, record, plan, missing)
 }
 
 impl Replay {
@@ -214,7 +262,8 @@ mod tests {
     fn plan() -> Record {
         let spec = ColumnSpec::new("a", Key::new().with("x", 0.1), Dtype::F16, [4]);
         let column = spec.with_batch_rows(2).with_rows_per_shard(4).plan(10, None).unwrap();
-        Record::Plan(PlanRecord { format: FORMAT, generation: 0, column, todo: 10, retry_missing: false })
+        let (format, todo, retry_missing) = (column.format(), 10, false);
+        Record::Plan(PlanRecord { format, generation: 0, part: None, column, todo, retry_missing })
     }
 
     fn rows(done: &[[u32; 2]], missing: &[u32]) -> Record {
@@ -226,6 +275,13 @@ mod tests {
     fn shard(shard: usize) -> Record {
         let entry = ShardEntry { file: "f".into(), rows: 4, bytes: 9, digest: "d".into(), chunks: vec![] };
         Record::Shard(ShardRecord { shard, entry, retried: false, missing: vec![] })
+    }
+
+    /// A shard's record that `change` has changed.
+    fn bent(at: usize, change: impl FnOnce(&mut ShardRecord)) -> Record {
+        let Record::Shard(mut record) = shard(at) else { unreachable!() };
+        change(&mut record);
+        Record::Shard(record)
     }
 
     fn text(records: &[Record]) -> Vec<u8> {
@@ -260,6 +316,38 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_row_outside_the_column_is_refused() {
+        let reason = Reason::Empty;
+        let outside = Missing { row: 10, reason, detail: String::new() };
+        for record in [rows(&[[8, 10]], &[9, 10]), bent(1, |shard| shard.missing.push(outside.clone()))] {
+            let error = replayed(&text(&[plan(), record])).unwrap_err();
+            assert!(matches!(error, JournalError::MissingRow { record: 2, row: 10, .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_name_that_leads_elsewhere_is_refused() {
+        for name in ["../00000.safetensors", "/etc/passwd", "a/", "", "..", "."] {
+            let error = replayed(&text(&[plan(), bent(0, |shard| shard.entry.file = name.into())])).unwrap_err();
+            assert!(matches!(&error, JournalError::FileName { record: 2, file, .. } if file == name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_shard_of_more_rows_than_its_place_has_is_refused() {
+        for (at, most) in [(0, 4), (2, 2)] {
+            assert!(replayed(&text(&[plan(), bent(at, |shard| shard.entry.rows = most)])).is_ok());
+            for found in [most + 1, u32::MAX] {
+                let error = replayed(&text(&[plan(), bent(at, |shard| shard.entry.rows = found)])).unwrap_err();
+                let JournalError::ShardRows { record: 2, most: told, found: named, .. } = error else {
+                    panic!("{error}")
+                };
+                assert_eq!((told, named), (most, found));
+            }
+        }
+    }
+
+    #[test]
     fn a_journal_without_a_plan_is_refused() {
         for records in [&[][..], &[rows(&[], &[])], &[shard(0), plan()], &[plan(), plan()]] {
             assert!(matches!(replayed(&text(records)), Err(JournalError::NoPlan { .. })), "{records:?}");
@@ -272,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_later_format_is_refused() {
-        assert!(matches!(replayed(&raw(r#"{"plan":{"format":2}}"#)), Err(JournalError::Version { found: 2, .. })));
+        assert!(matches!(replayed(&raw(r#"{"plan":{"format":3}}"#)), Err(JournalError::Version { found: 3, .. })));
     }
 
     #[test]
@@ -295,9 +383,10 @@ mod tests {
             let whole = text(&records);
             let first = line(&records[0]).len();
             let end = first + ((whole.len() - first) as f64 * cut) as usize;
-            let kept = records.iter().scan(0, |bytes, record| { *bytes += line(record).len(); Some(*bytes) });
-            let kept = kept.filter(|&bytes| bytes <= end).count() as u32;
             let torn = [&whole[..end], &noise[..]].concat();
+            // The noise may put back what was cut off: a line feed alone makes a record whole again.
+            let ends = records.iter().scan(0, |bytes, record| { *bytes += line(record).len(); Some(*bytes) });
+            let kept = ends.filter(|&bytes| torn.starts_with(&whole[..bytes])).count() as u32;
             prop_assert_eq!(replayed(&torn).unwrap().written, (kept - 1) * 2);
         }
     }

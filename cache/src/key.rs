@@ -129,6 +129,14 @@ pub(crate) fn sorted(value: Value) -> Value {
     }
 }
 
+/// BLAKE3 of the canonical form of an object without one of its members, in hex.
+pub(crate) fn digest_without(members: &serde_json::Map<String, Value>, left_out: &str) -> String {
+    let members = members.iter().map(|(name, value)| (name.as_str(), value)).filter(|(name, _)| *name != left_out);
+    let mut text = String::new();
+    write_object(&mut text, members.collect());
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
 /// JSON without spaces, the members of every object sorted by the bytes of their names; strings and numbers as
 /// serde_json writes them (shortest float that reads back the same).
 fn write_canonical(out: &mut String, value: &Value) {

@@ -10,8 +10,8 @@ use safetensors::SafeTensors;
 use safetensors::tensor::TensorInfo;
 use serde_json::Value;
 
+use crate::ColumnPlan;
 use crate::error::ShardError;
-use crate::{ColumnPlan, FORMAT};
 
 /// The rows' bytes start at a multiple of this in the file, and so in memory.
 const ALIGNMENT: usize = 64;
@@ -100,6 +100,11 @@ impl ShardLayout {
     }
 }
 
+/// Bytes of a shard's file.
+pub(crate) fn shard_bytes(plan: &ColumnPlan, shard: usize) -> u64 {
+    ShardLayout::write(plan, shard, plan.shard_rows(shard)).1.file_bytes as u64
+}
+
 struct HeaderText {
     json: String,
     rows: u32,
@@ -138,7 +143,7 @@ fn identity(plan: &ColumnPlan, shard: usize) -> [(&'static str, String); 4] {
     [
         ("column", plan.name.clone()),
         ("first_row", plan.first_row(shard).to_string()),
-        ("icecap_format", FORMAT.to_string()),
+        ("icecap_format", plan.format().to_string()),
         ("key", plan.key_digest.clone()),
     ]
 }

@@ -1,7 +1,7 @@
 //! The manifest, `column.json`: written last, and only it makes a column exist.
 //!
 //! Knows the JSON and what must agree inside it; whether the shards agree with it is the reader's question. Members it does
-//! not know are ignored, so that format 1 can grow; a larger `format` is refused.
+//! not know are ignored, so that a format can grow; a larger `format` is refused.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,15 +11,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{CacheError, ManifestError, Result};
+use crate::key::digest_without;
 use crate::missing::MissingMap;
 use crate::publish::publish;
-use crate::{ColumnPlan, Dtype, Key};
+use crate::{ColumnPlan, Dtype, Key, Part};
 
-/// The format this crate writes. It reads all up to it.
-pub const FORMAT: u32 = 1;
+/// The newest format. It is written where a column needs it (see [`ColumnPlan::format`]), and all up to it are read.
+pub const FORMAT: u32 = 2;
 
 /// The manifest's file name.
 pub(crate) const FILE: &str = "column.json";
+/// The name of the manifest of a part. Another name, so that nobody takes a part for a column.
+pub(crate) const PART_FILE: &str = "part.json";
 
 /// A finished column, as its manifest describes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +31,9 @@ pub struct Manifest {
     pub format: u32,
     /// How often the column has been finished anew, for new or changed images.
     pub generation: u32,
+    /// Which part of the column this is; `None`: the whole. Only shards and missing rows of the part are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     /// Name, key, tensors, rows and how they lie in shards.
     pub column: ColumnPlan,
     /// Rows that share one chunk digest.
@@ -120,9 +126,39 @@ impl Manifest {
         self.shards.iter().map(|shard| shard.bytes).sum()
     }
 
+    /// The first shard that is listed: 0 but in a part.
+    pub(crate) fn first_shard(&self) -> usize {
+        self.column.part_shards(self.part).start
+    }
+
+    /// The shards that are listed, each with its number.
+    pub(crate) fn numbered_shards(&self) -> impl Iterator<Item = (usize, &ShardEntry)> {
+        (self.first_shard()..).zip(&self.shards)
+    }
+
+    /// The name of the file it is kept in.
+    pub(crate) fn file(&self) -> &'static str {
+        if self.part.is_some() { PART_FILE } else { FILE }
+    }
+
     /// Reads and checks the manifest in a column's folder.
     pub(crate) fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(FILE);
+        Self::read_file(folder, FILE)
+    }
+
+    /// Reads the manifest of the whole column, else of the part that is there.
+    pub(crate) fn read_whole_or_part(folder: &Path) -> Result<Option<Self>> {
+        for file in [FILE, PART_FILE] {
+            match Self::read_file(folder, file) {
+                Err(error) if error.is_not_found() => {}
+                manifest => return manifest.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_file(folder: &Path, file: &str) -> Result<Self> {
+        let path = folder.join(file);
         let text = std::fs::read(&path).map_err(CacheError::io("read", &path))?;
         let manifest = Self::parse(&path, &text)?;
         manifest.check(&path, folder)?;
@@ -145,24 +181,32 @@ impl Manifest {
         }
         let malformed = |source| ManifestError::Json { path: path.to_owned(), source };
         let version: Version = serde_json::from_slice(text).map_err(malformed)?;
-        if version.format != FORMAT {
+        if !(1..=FORMAT).contains(&version.format) {
             return Err(ManifestError::Version { path: path.to_owned(), found: version.format });
         }
+        check_digest(path, &serde_json::from_slice(text).map_err(malformed)?)?;
         serde_json::from_slice(text).map_err(malformed)
     }
 
     fn check(&self, path: &Path, folder: &Path) -> Result<(), ManifestError> {
         let owned = || path.to_owned();
         self.column.check().map_err(|source| ManifestError::Plan { path: owned(), source })?;
+        if self.format < self.column.format() {
+            let (expected, found) = (self.column.format(), self.format);
+            return Err(ManifestError::Format { path: owned(), expected, found });
+        }
+        if path.file_name().is_some_and(|name| name != self.file()) {
+            return Err(ManifestError::PartsPlace { path: owned(), expected: self.file() });
+        }
         if folder.file_name().is_some_and(|name| name != self.folder().as_str()) {
             return Err(ManifestError::Folder { path: owned(), found: self.folder() });
         }
-        let expected = self.column.shards();
+        let expected = self.column.part_shards(self.part).len();
         if self.shards.len() != expected {
             return Err(ManifestError::ShardCount { path: owned(), expected, found: self.shards.len() });
         }
         check_file_name(path, &self.missing.file)?;
-        for (at, shard) in self.shards.iter().enumerate() {
+        for (at, shard) in self.numbered_shards() {
             check_file_name(path, &shard.file)?;
             self.check_shard(path, shard, self.column.shard_rows(at))?;
         }
@@ -181,21 +225,57 @@ impl Manifest {
         Ok(())
     }
 
-    /// Publishes the manifest: from then on the column exists.
+    /// Publishes the manifest: from then on the column, or the part of one, exists.
     pub(crate) fn publish(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(FILE);
+        let path = folder.join(self.file());
         publish(&path, |out| {
-            serde_json::to_writer_pretty(&mut *out, self)
+            serde_json::to_writer_pretty(&mut *out, &Sealed::new(self))
                 .map_err(|source| CacheError::io("write", &path)(source.into()))?;
             out.write_all(b"\n").map_err(CacheError::io("write", &path))
         })
     }
 }
 
-fn check_file_name(path: &Path, file: &str) -> Result<(), ManifestError> {
-    let mut parts = Path::new(file).components();
-    match (parts.next(), parts.next()) {
-        (Some(Component::Normal(name)), None) if name == file => Ok(()),
-        _ => Err(ManifestError::FileName { path: path.to_owned(), file: file.to_owned() }),
+/// The member that holds the digest of all others.
+const DIGEST: &str = "digest";
+
+/// A manifest as it is written.
+#[derive(Serialize)]
+struct Sealed<'a> {
+    #[serde(flatten)]
+    manifest: &'a Manifest,
+    digest: String,
+}
+
+impl<'a> Sealed<'a> {
+    fn new(manifest: &'a Manifest) -> Self {
+        let Ok(Value::Object(members)) = serde_json::to_value(manifest) else {
+            unreachable!("a manifest is an object")
+        };
+        Self { manifest, digest: digest_without(&members, DIGEST) }
     }
+}
+
+/// Refuses a manifest whose digest is not that of what it says. Early manifests have none.
+fn check_digest(path: &Path, manifest: &Value) -> Result<(), ManifestError> {
+    let (Some(members), Some(recorded)) = (manifest.as_object(), manifest.get(DIGEST)) else { return Ok(()) };
+    let found = digest_without(members, DIGEST);
+    if recorded == found.as_str() {
+        return Ok(());
+    }
+    let expected = recorded.as_str().map_or_else(|| recorded.to_string(), str::to_owned);
+    Err(ManifestError::Digest { path: path.to_owned(), expected, found })
+}
+
+fn check_file_name(path: &Path, file: &str) -> Result<(), ManifestError> {
+    if is_plain_name(file) {
+        return Ok(());
+    }
+    Err(ManifestError::FileName { path: path.to_owned(), file: file.to_owned() })
+}
+
+/// Whether `file` names something in the folder itself, and nothing above or below it.
+pub(crate) fn is_plain_name(file: &str) -> bool {
+    let mut parts = Path::new(file).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == file)
 }

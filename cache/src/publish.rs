@@ -105,21 +105,29 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
         match fallocate(file, FallocateFlags::empty(), 0, bytes) {
             Ok(()) => return Ok(()),
             Err(Errno::INTR) => {}
-            // The file system cannot reserve: write the zeros out.
+            // The file system cannot reserve, or says so of a length that it cannot have: write the zeros out.
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return write_zeros(file, bytes),
             Err(other) => return Err(other.into()),
         }
     }
 }
 
+/// Writes `bytes` zeros, unless the disk has no room for them: a disk must not be filled to learn that.
 fn write_zeros(mut file: &File, bytes: u64) -> io::Result<()> {
+    let disk = rustix::fs::fstatvfs(file)?;
+    // A file system that does not know its size says zero of everything.
+    if disk.f_blocks > 0 && bytes > disk.f_bavail.saturating_mul(disk.f_frsize) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     io::copy(&mut io::Read::take(io::repeat(0), bytes), &mut file)?;
     file.sync_data()
 }
 
-/// Bytes free for this user on the disk of `path`.
-pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// Bytes free for this user on the disk that `path` is on, or would be on: of its nearest folder that exists. `None` where
+/// the system does not say.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let absolute = std::path::absolute(path).ok()?;
+    let folder = absolute.ancestors().find(|folder| folder.is_dir())?;
     let disk = rustix::fs::statvfs(folder).ok()?;
     disk.f_bavail.checked_mul(disk.f_frsize)
 }
@@ -159,6 +167,13 @@ mod tests {
         let path = folder.path().join("shard");
         write_zeros(&File::create(&path).unwrap(), 70_001).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), vec![0; 70_001]);
+    }
+
+    #[test]
+    fn zeros_that_the_disk_has_no_room_for_are_not_begun() {
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(write_zeros(&file, 1 << 62).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(file.metadata().unwrap().len(), 0);
     }
 
     #[test]

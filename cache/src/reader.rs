@@ -62,6 +62,9 @@ impl ColumnReader {
         if folder.join(manifest::FILE).exists() {
             return Self::open(folder);
         }
+        if let Some(part) = Manifest::read_whole_or_part(folder)?.filter(|manifest| manifest.part.is_some()) {
+            return Self::from_part(folder, &part);
+        }
         let Some(replay) = live_journal(folder, None, MissingMap::new())? else {
             return Self::open(folder);
         };
@@ -81,6 +84,17 @@ impl ColumnReader {
         let known = |row: u32| shards[plan.shard_of(row)].is_some();
         let missing = replay.missing.into_values().filter(|missing| known(missing.row)).collect();
         Self::new(&folder.join(crate::journal::FILE), plan, None, shards, missing)
+    }
+
+    /// The shards of a finished part; the others are not known.
+    fn from_part(folder: &Path, part: &Manifest) -> Result<Self> {
+        let plan = part.column.clone();
+        let mut shards: Vec<Option<Shard>> = (0..plan.shards()).map(|_| None).collect();
+        for (at, entry) in part.numbered_shards() {
+            shards[at] = Some(Shard::open_sized(folder.join(&entry.file), &plan, at, entry.rows, entry.bytes)?);
+        }
+        let missing = missing::read(&folder.join(&part.missing.file), part.rows())?;
+        Self::new(&folder.join(manifest::PART_FILE), plan, None, shards, missing)
     }
 
     fn new(
@@ -186,6 +200,12 @@ impl ColumnReader {
         Some(self.shards[shard].as_ref()?.rows(tensor, row - self.plan.first_row(shard), 1))
     }
 
+    /// The scale of a row of an i8 column: what [`crate::dequantize`] takes. `None` where the row is missing, or the column is not i8.
+    pub fn scale(&self, row: u32) -> Option<f32> {
+        let bytes = self.row_of(self.plan.scale_tensor()?, row)?;
+        Some(f32::from_le_bytes(bytes.try_into().ok()?))
+    }
+
     /// Content hash of the image the row was computed from; `None` where it is not known.
     pub fn content(&self, row: u32) -> Option<ContentHash> {
         if !self.is_known(row) {
@@ -230,11 +250,14 @@ fn presence(path: &Path, plan: &ColumnPlan, shards: &[Option<Shard>], missing: &
 
 /// The error for a folder without a manifest: where there is a journal, how far it is.
 fn not_finished(folder: &Path, error: CacheError) -> CacheError {
+    if let Ok(Some(Manifest { part: Some(part), column, .. })) = Manifest::read_whole_or_part(folder) {
+        return CacheError::OnlyAPart { column: column.name, part };
+    }
     match live_journal(folder, None, MissingMap::new()) {
         Ok(Some(replay)) => CacheError::NotFinished {
             column: replay.plan.column.name.clone(),
             rows_done: replay.rows_done(),
-            rows: replay.plan.column.rows,
+            rows: replay.covered(),
         },
         _ => error,
     }

@@ -6,8 +6,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::dtype::SCALE;
 use crate::error::SpecError;
-use crate::{Dtype, Key, TensorSpec};
+use crate::{Dtype, Key, Part, TensorSpec};
 
 /// Bytes a shard aims at where the spec does not give its rows.
 const SHARD_BYTES: usize = 256 << 20;
@@ -27,21 +28,46 @@ pub struct ColumnSpec {
     pub rows_per_shard: Option<u32>,
     /// Free JSON for the reader's eyes: recipe, versions, host, time.
     pub provenance: Value,
-    /// Whether rows recorded as missing are handed out again.
-    pub retry_missing: bool,
+    /// Which of the rows recorded as missing are handed out again.
+    pub retry_missing: Retry,
+    /// Only these of the column's shards, in a cache that holds no others; see [`crate::Cache::merge`].
+    pub part: Option<Part>,
+}
+
+/// Which of the rows that a column misses are handed out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retry {
+    /// None of them.
+    #[default]
+    No,
+    /// Those whose reason may have passed ([`crate::Reason::is_temporary`]).
+    Temporary,
+    /// All of them.
+    All,
+}
+
+impl From<bool> for Retry {
+    fn from(all: bool) -> Self {
+        if all { Self::All } else { Self::No }
+    }
 }
 
 impl ColumnSpec {
-    /// A column of one tensor, `embedding`, in batches of 64 rows.
+    /// A column of one tensor, `embedding`, in batches of 64 rows; of two where it is i8: with the `scale` of every row.
     pub fn new(name: impl Into<String>, key: Key, dtype: Dtype, row_shape: impl Into<Vec<usize>>) -> Self {
+        let mut tensors = vec![TensorSpec::new("embedding", dtype, row_shape)];
+        if dtype == Dtype::I8 {
+            tensors.push(TensorSpec::new(SCALE, Dtype::F32, []));
+        }
         Self {
             name: name.into(),
             key,
-            tensors: vec![TensorSpec::new("embedding", dtype, row_shape)],
+            tensors,
             batch_rows: 64,
             rows_per_shard: None,
             provenance: Value::Null,
-            retry_missing: false,
+            retry_missing: Retry::No,
+            part: None,
         }
     }
 
@@ -73,10 +99,26 @@ impl ColumnSpec {
         self
     }
 
-    /// Hand out the rows recorded as missing, too.
+    /// Hand out the rows recorded as missing, too; `true` stands for all of them.
     #[must_use]
-    pub fn retrying_missing(mut self, retry: bool) -> Self {
-        self.retry_missing = retry;
+    pub fn retrying_missing(mut self, retry: impl Into<Retry>) -> Self {
+        self.retry_missing = retry.into();
+        self
+    }
+
+    /// Rows a shard, rounded up to whole batches, where a number is given.
+    #[must_use]
+    pub fn with_shard_rows(mut self, rows: Option<u32>) -> Self {
+        if let Some(rows) = rows {
+            self.rows_per_shard = Some(rows.max(1).next_multiple_of(self.batch_rows.max(1)));
+        }
+        self
+    }
+
+    /// Only one part of the column, or the whole.
+    #[must_use]
+    pub fn with_part(mut self, part: Option<Part>) -> Self {
+        self.part = part;
         self
     }
 
@@ -146,9 +188,30 @@ impl ColumnPlan {
         self.tensors[0].row_bytes()
     }
 
+    /// The lowest format that has all that the column uses: what its files say, so that older programs read what they can.
+    pub fn format(&self) -> u32 {
+        if self.tensors.iter().any(|tensor| tensor.dtype == Dtype::I8) { 2 } else { 1 }
+    }
+
+    /// Where the scales of an i8 column are among its tensors.
+    pub fn scale_tensor(&self) -> Option<usize> {
+        let scaled = self.dtype() == Dtype::I8;
+        self.tensors.iter().position(|tensor| tensor.name == SCALE).filter(|_| scaled)
+    }
+
     /// Number of shards.
     pub fn shards(&self) -> usize {
         self.rows.div_ceil(self.rows_per_shard) as usize
+    }
+
+    /// The shards of a part, or all.
+    pub fn part_shards(&self, part: Option<Part>) -> std::ops::Range<usize> {
+        part.map_or(0..self.shards(), |part| part.shards(self.shards()))
+    }
+
+    /// Rows of a part, or all.
+    pub fn part_rows(&self, part: Option<Part>) -> u32 {
+        self.part_shards(part).map(|shard| self.shard_rows(shard)).sum()
     }
 
     /// First row of a shard.
@@ -210,6 +273,18 @@ fn check_tensors(tensors: &[TensorSpec]) -> Result<(), SpecError> {
         // A shard of any number of rows must have a size that a signed 64-bit file offset can hold.
         row_bytes = row_bytes.checked_add(bytes).filter(|&sum| sum < 1 << 30).ok_or_else(shape)?;
     }
+    check_scale(tensors)
+}
+
+/// Only the embedding is i8, and then it has its scales beside it.
+fn check_scale(tensors: &[TensorSpec]) -> Result<(), SpecError> {
+    if let Some(tensor) = tensors[1..].iter().find(|tensor| tensor.dtype == Dtype::I8) {
+        return Err(SpecError::NotScaled { tensor: tensor.name.clone() });
+    }
+    let scale = TensorSpec::new(SCALE, Dtype::F32, []);
+    if tensors[0].dtype == Dtype::I8 && !tensors.contains(&scale) {
+        return Err(SpecError::NoScale { tensor: tensors[0].name.clone() });
+    }
     Ok(())
 }
 
@@ -256,6 +331,27 @@ mod tests {
         insta::assert_snapshot!(bad(|s| s.rows_per_shard = Some(65)), @r"
         `65` rows a shard are not a multiple of `64` rows a batch
         hint: leave the rows a shard out, or round them
+        ");
+    }
+
+    #[test]
+    fn i8_comes_with_its_scales_and_raises_the_format() {
+        let column = |dtype| ColumnSpec::new("avgpool", Key::new(), dtype, [4]);
+        let plan = column(Dtype::I8).plan(1, None).unwrap();
+        assert_eq!((plan.format(), plan.scale_tensor(), plan.row_bytes()), (2, Some(1), 4));
+        let plan = column(Dtype::F16).with_tensor(SCALE, Dtype::F32, []).plan(1, None).unwrap();
+        assert_eq!(
+            (plan.format(), plan.scale_tensor()),
+            (1, None),
+            "a tensor of that name is nothing special elsewhere"
+        );
+        let mut spec = column(Dtype::I8);
+        spec.tensors[1].row_shape = vec![1];
+        insta::assert_snapshot!(spec.plan(1, None).unwrap_err(), @"tensor `embedding` is i8 and has no `scale` beside it: f32, one number a row");
+        let spec = column(Dtype::F16).with_tensor("boxes", Dtype::I8, [4]);
+        insta::assert_snapshot!(spec.plan(1, None).unwrap_err(), @r"
+        tensor `boxes` cannot be i8: a row has one scale, and it is the first tensor's
+        hint: use f32, f16 or bf16 for it
         ");
     }
 

@@ -57,9 +57,12 @@ pub enum DamagedPart {
 
 /// Verifies the column in `folder`. `tick` hears of the bytes read.
 pub(crate) fn verify(folder: &Path, tick: &(dyn Fn(u64) + Sync)) -> Result<VerifyReport> {
-    let manifest = Manifest::read(folder)?;
+    let manifest = match Manifest::read_whole_or_part(folder)? {
+        Some(manifest) => manifest,
+        None => Manifest::read(folder)?,
+    };
     let mut damage = Vec::new();
-    for (at, entry) in manifest.shards.iter().enumerate() {
+    for (at, entry) in manifest.numbered_shards() {
         verify_shard(folder, &manifest, at, entry, tick, &mut damage);
     }
     verify_missing(folder, &manifest, &mut damage);

@@ -15,6 +15,12 @@ pub trait Column: Send + Sync {
     /// Copies `rows`, one after another, to `out` (exactly `rows.len()` rows of bytes). Rows that the column does not
     /// hold are zeroed; returns their positions in `rows`.
     fn gather(&self, rows: &[u32], out: &mut [u8]) -> Vec<usize>;
+    /// How many of its vectors each of `rows` really has, where that differs by row (detected regions): the first so many
+    /// are there, the rest is padding. `None` where every row has all of them.
+    fn counts(&self, rows: &[u32]) -> Option<Vec<usize>> {
+        let _ = rows;
+        None
+    }
 }
 
 /// One column's vectors for the images of a batch.
@@ -72,13 +78,34 @@ pub fn gather(columns: &[impl AsRef<dyn Column>], rows: &[u32]) -> Prefix {
         let mut bytes = vec![0; rows.len() * row_bytes];
         let absent: HashSet<usize> = column.gather(rows, &mut bytes).into_iter().collect();
         let size = [rows.len() as i64, vectors as i64, width as i64];
-        let present = (!absent.is_empty()).then(|| {
-            let mask: Vec<bool> = (0..rows.len()).map(|at| !absent.contains(&at)).collect();
-            Tensor::from_slice(&mask).unsqueeze(1).expand([size[0], size[1]], false)
-        });
+        let present = mask(&absent, column.counts(rows).as_deref(), rows.len(), vectors);
         Vectors { data: Tensor::from_data_size(&bytes, &size, column.kind()), present }
     };
     Prefix { columns: columns.iter().map(|column| one(column.as_ref())).collect() }
+}
+
+/// The rows of a matrix `[R, C]`, on the host.
+///
+/// # Panics
+/// Where it isn't a matrix of floats.
+#[must_use]
+pub fn rows_of(matrix: &Tensor) -> Vec<Vec<f32>> {
+    Vec::try_from(matrix.to_device(Device::Cpu).to_kind(Kind::Float)).expect("a matrix of floats")
+}
+
+/// Which of `rows` times `vectors` are there, `[N, K]`; `None` where all are.
+fn mask(absent: &HashSet<usize>, counts: Option<&[usize]>, rows: usize, vectors: usize) -> Option<Tensor> {
+    let held = |at: usize| match counts {
+        _ if absent.contains(&at) => 0,
+        Some(counts) => counts[at].min(vectors),
+        None => vectors,
+    };
+    let held: Vec<usize> = (0..rows).map(held).collect();
+    if held.iter().all(|&held| held == vectors) {
+        return None;
+    }
+    let mask: Vec<bool> = held.iter().flat_map(|&held| (0..vectors).map(move |vector| vector < held)).collect();
+    Some(Tensor::from_slice(&mask).view([rows as i64, vectors as i64]))
 }
 
 #[cfg(test)]
@@ -135,5 +162,40 @@ mod tests {
         let present: Vec<bool> = Vec::try_from(present.contiguous().view(-1)).unwrap();
         assert_eq!(present, [[true; 4], [false; 4], [true; 4]].concat());
         assert!(prefix.narrow(0, 1).columns[0].data.equal(&prefix.narrow(2, 1).columns[0].data));
+    }
+
+    /// Row `r` has `r` vectors.
+    struct Regions(Memory);
+
+    impl Column for Regions {
+        fn name(&self) -> &str {
+            "regions"
+        }
+        fn kind(&self) -> Kind {
+            Kind::Float
+        }
+        fn row_shape(&self) -> &[usize] {
+            self.0.row_shape()
+        }
+        fn gather(&self, rows: &[u32], out: &mut [u8]) -> Vec<usize> {
+            self.0.gather(rows, out)
+        }
+        fn counts(&self, rows: &[u32]) -> Option<Vec<usize>> {
+            Some(rows.iter().map(|&row| row as usize).collect())
+        }
+    }
+
+    #[test]
+    fn vectors_beyond_a_rows_count_are_masked() {
+        let of = |rows: &[u32]| {
+            let memory = Memory { shape: vec![3, 2], absent: vec![2], value: |_, _| 1.0 };
+            let columns: Vec<Arc<dyn Column>> = vec![Arc::new(Regions(memory))];
+            let present = gather(&columns, rows).columns.remove(0).present;
+            present.map(|present| Vec::<bool>::try_from(present.view(-1)).unwrap())
+        };
+        let (yes, no) = (true, false);
+        // One vector, an absent row, none, and a count that is larger than the row: all of it.
+        assert_eq!(of(&[1, 2, 0, 9]).unwrap(), [yes, no, no, no, no, no, no, no, no, yes, yes, yes]);
+        assert_eq!(of(&[3, 3]), None, "all are there: no mask to pay for");
     }
 }

@@ -18,6 +18,6 @@ pub use cached::{HeldColumn, cached};
 pub use captions::{Captions, Special};
 #[cfg(test)]
 pub(crate) use column::fake;
-pub use column::{Column, Prefix, Vectors, gather};
+pub use column::{Column, Prefix, Vectors, gather, rows_of};
 pub use loader::{Batch, Loader, LoaderError};
 pub use order::{Caption, Order, order};

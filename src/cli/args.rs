@@ -3,6 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+use icecap_cache::Part;
+
+use super::cache_args::{Cache, Drift};
+
+use super::sources::{PartArgs, RetryMissing, WebArgs};
 
 /// Image captioning from frozen encoders: encode a data set once, train many decoders on the cached embeddings.
 #[derive(Debug, Parser)]
@@ -27,8 +32,10 @@ pub(super) enum Command {
     Demo(Demo),
     Export(Export),
     Inspect(Inspect),
+    Plan(Plan),
     Encode(Encode),
     Cache(Cache),
+    Drift(Drift),
     Train(Train),
     Caption(Caption),
     Evaluate(Evaluate),
@@ -95,14 +102,14 @@ pub(super) struct RecipeArgs {
     pub sets: Vec<String>,
 }
 
-/// Stage one: run the frozen encoder over a data set and keep the columns that the recipe names
+/// What an encode would do: rows, columns, bytes, what is there already, and the time, from a short probe
 #[derive(Debug, Args)]
-#[command(after_help = "Resumes by itself: run the same command again after any interruption.\n\n\
-    Example:\n  icecap encode pipelines/flickr8k-attention.toml --data data --cache caches/flickr8k")]
-pub(super) struct Encode {
+#[command(after_help = "Nothing is written. Fails where the disk is too small.\n\n\
+    Example:\n  icecap plan pipelines/flickr8k-attention.toml --data data --cache caches/flickr8k")]
+pub(super) struct Plan {
     #[command(flatten)]
     pub recipe: RecipeArgs,
-    /// The cache's folder; made where it isn't there
+    /// The cache's folder; it need not exist
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: PathBuf,
     /// cpu, cuda or cuda:N
@@ -111,58 +118,53 @@ pub(super) struct Encode {
     /// Threads to use (default: all cores)
     #[arg(long)]
     pub threads: Option<usize>,
-    /// Drop columns of the same name made in another way, and encode them anew
-    #[arg(long)]
-    pub overwrite: bool,
-    /// Try again the pictures that an earlier run recorded as missing
-    #[arg(long)]
-    pub retry_missing: bool,
-    /// Fail when more than this share of the pictures is missing
-    #[arg(long, default_value = "5%", value_name = "P", value_parser = percentage)]
-    pub max_missing: f64,
-    /// Print the result as JSON
+    /// Images to encode for the probe
+    #[arg(long, default_value_t = crate::stage::plan::PROBE_IMAGES, value_name = "N")]
+    pub probe: usize,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// Look after a cache
+/// Stage one: run the frozen encoder over a data set and keep the columns that the recipe names
 #[derive(Debug, Args)]
-pub(super) struct Cache {
-    #[command(subcommand)]
-    pub command: CacheCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum CacheCommand {
-    /// List the columns of a cache, finished and unfinished
-    #[command(after_help = "Example:\n  icecap cache list caches/flickr8k")]
-    List {
-        /// The cache's folder
-        cache: PathBuf,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Read every byte of the columns and compare it with the digests that were written
-    #[command(after_help = "Example:\n  icecap cache verify caches/flickr8k grid7")]
-    Verify {
-        /// The cache's folder
-        cache: PathBuf,
-        /// Only these columns
-        columns: Vec<String>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Remove columns; the others are not touched
-    #[command(after_help = "Example:\n  icecap cache drop caches/flickr8k grid7")]
-    Drop {
-        /// The cache's folder
-        cache: PathBuf,
-        /// The columns
-        #[arg(required = true)]
-        columns: Vec<String>,
-    },
+#[command(after_help = "Resumes by itself: run the same command again after any interruption.\n\n\
+    Example:\n  icecap encode pipelines/flickr8k-attention.toml --data data --cache caches/flickr8k\n  \
+    icecap encode pipelines/resnet-gpt2.toml --data data --cache caches/cc3m --sample 100000 --max-missing 40%")]
+pub(super) struct Encode {
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// The cache's folder; made where it isn't there
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub cache: PathBuf,
+    /// cpu, cuda, cuda:N, or several GPUs: cuda:0,1
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Threads to use (default: all cores)
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Drop columns of the same name made in another way, and encode them anew
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Try again the pictures that an earlier run recorded as missing: those that may be had by now, or =all of them
+    #[arg(long, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "temporary")]
+    pub retry_missing: Option<RetryMissing>,
+    /// Fail when more than this share of the pictures is missing
+    #[arg(long, default_value = "5%", value_name = "P", value_parser = percentage)]
+    pub max_missing: f64,
+    /// Encode part I of N: whole shards of each column, into a cache of its own (join them with `icecap cache merge`)
+    #[arg(long, value_name = "I/N")]
+    pub part: Option<Part>,
+    /// Rows a shard of new columns (default: about 256 MiB a shard)
+    #[arg(long, value_name = "N")]
+    pub shard_rows: Option<u32>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub take: PartArgs,
+    #[command(flatten)]
+    pub web: WebArgs,
 }
 
 /// Stage two: train a decoder on cached columns
@@ -203,8 +205,26 @@ pub(super) struct ExportRun {
 #[derive(Debug, Args)]
 pub(super) struct Search {
     /// Width of the beam; 1 is greedy
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["temperature", "top_k", "top_p"])]
     pub beam: Option<usize>,
+    /// Sample, dividing the logits by this
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// Sample from the K most probable tokens
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Sample from the most probable tokens that together have this probability
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f64>,
+    /// What is sampled
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Say no sequence of so many tokens twice
+    #[arg(long, value_name = "N")]
+    pub no_repeat_ngram: Option<usize>,
+    /// Divide log-probabilities by length to this power: 0 prefers short captions
+    #[arg(long, value_name = "A")]
+    pub length_penalty: Option<f64>,
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub device: String,
@@ -212,7 +232,8 @@ pub(super) struct Search {
 
 /// Caption new pictures with a trained run, end to end
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  icecap caption runs/attention holiday.jpg --beam 5")]
+#[command(after_help = "Example:\n  icecap caption runs/attention holiday.jpg --beam 5\n  \
+    icecap caption runs/attention holiday.jpg --top-p 0.9 --temperature 0.8 --seed 1")]
 pub(super) struct Caption {
     /// The run's folder
     pub run: PathBuf,
@@ -224,6 +245,9 @@ pub(super) struct Caption {
     /// The encoder's ONNX file, where it has moved since the run was trained
     #[arg(long, value_name = "MODEL.onnx")]
     pub model: Option<PathBuf>,
+    /// Write where the decoder looked before each word, one JSON file a picture, into this folder
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub attention: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -255,7 +279,7 @@ pub(super) struct Evaluate {
     pub json: bool,
 }
 
-fn percentage(text: &str) -> Result<f64, String> {
+pub(super) fn percentage(text: &str) -> Result<f64, String> {
     let share = match text.strip_suffix('%') {
         Some(number) => number.trim().parse::<f64>().map(|percent| percent / 100.0),
         None => text.parse::<f64>(),

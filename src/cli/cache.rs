@@ -1,22 +1,45 @@
 //! `icecap cache`: what is in a cache, whether it is sound, and what is no longer wanted.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use icecap_cache::Cache;
+use icecap_cache::{Cache, CacheError, ColumnState, Dtype, JournalError, ManifestError, VerifyReport};
 
 use super::{
-    args::{Cache as Args, CacheCommand},
+    args::Shared,
     bars::Bars,
-    tables,
+    cache_args::{Cache as Args, CacheCommand, CacheExport, Drift, ExportKind, Import},
+    cache_tables, drift_tables,
+    tables::{self, Verified},
 };
-use crate::progress::Progress;
+use crate::{
+    foreign::SourceOptions,
+    progress::Progress,
+    stage::{
+        drift::drift as run_drift,
+        export::{ExportFormat, ExportOptions, export as run_export},
+        import::{ImportOptions, import as run_import},
+        probe::ProbeOptions,
+        recompute::{RecomputeError, RecomputeReport, recompute},
+        transfer,
+    },
+};
 
-pub(super) fn run(args: Args) -> Result<()> {
+pub(super) fn run(args: Args, shared: &Shared) -> Result<()> {
     match args.command {
         CacheCommand::List { cache, json } => list(&cache, json),
-        CacheCommand::Verify { cache, columns, json } => verify(&cache, &columns, json),
+        CacheCommand::Verify { cache, columns, recompute, recipe, data, device, json } => {
+            let again = recompute.map(|rows| -> Result<Again> {
+                let (devices, onnxruntime) = (device.parse()?, shared.onnxruntime.clone());
+                let options = ProbeOptions { data, devices, threads: None, onnxruntime, python: None };
+                Ok(Again { rows, recipe, options })
+            });
+            verify(&cache, &columns, again.transpose()?.as_ref(), json)
+        }
         CacheCommand::Drop { cache, columns } => drop_columns(&cache, &columns),
+        CacheCommand::Merge { out, parts, json } => merge(&out, &parts, json),
+        CacheCommand::Import(args) => import(args),
+        CacheCommand::Export(args) => export(&args),
     }
 }
 
@@ -32,26 +55,50 @@ fn list(path: &Path, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn verify(path: &Path, wanted: &[String], json: bool) -> Result<()> {
+/// What `--recompute` asks for.
+struct Again {
+    rows: usize,
+    recipe: Option<PathBuf>,
+    options: ProbeOptions,
+}
+
+fn verify(path: &Path, wanted: &[String], again: Option<&Again>, json: bool) -> Result<()> {
     let cache = Cache::open(path)?;
-    let names: Vec<String> = match wanted {
-        [] => tables::columns(&cache)?.into_iter().filter(|column| column.finished).map(|column| column.name).collect(),
-        wanted => wanted.to_vec(),
-    };
     let bars = Bars::new();
-    let mut reports = Vec::new();
-    for name in &names {
-        bars.start(name, None);
-        let report = cache.verify(name, &|bytes| bars.advance(bytes))?;
+    let mut reports: Vec<Verified> = Vec::new();
+    for (name, folder, damage) in to_verify(&cache, wanted)? {
+        if let Some(damage) = damage {
+            reports.push((name, Err(damage)));
+            continue;
+        }
+        bars.start(&name, None);
+        let report = cache.verify(&folder, &|bytes| bars.advance(bytes));
         bars.finish();
-        reports.push((name.clone(), report));
+        reports.push((name, if report.as_ref().is_err_and(is_damage) { report } else { Ok(report?) }));
     }
-    if json {
-        println!("{}", serde_json::to_string_pretty(&tables::verified_json(&reports))?);
-    } else {
+    if !json {
         print!("{}", tables::verified(&reports));
     }
-    let damaged = reports.iter().filter(|(_, report)| !report.is_sound()).count();
+    let is_sound = |report: &Result<VerifyReport, CacheError>| report.as_ref().is_ok_and(VerifyReport::is_sound);
+    let sound = reports.iter().filter(|(_, report)| is_sound(report)).map(|(name, _)| name.as_str());
+    let again = match again {
+        None => Vec::new(),
+        Some(again) => encode_again(path, sound, again, wanted.is_empty(), &bars)?,
+    };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&cache_tables::verified_json(&reports, &again))?);
+    } else {
+        print!("{}", cache_tables::recomputed(&again));
+    }
+    let other: Vec<&str> =
+        again.iter().filter(|report| !report.is_sound()).map(|report| report.column.as_str()).collect();
+    if !other.is_empty() {
+        bail!(
+            "encoding again gives other rows than column `{}` has\nhint: encode the column anew with --overwrite where the cache isn't to be trusted",
+            other.join("`, `")
+        );
+    }
+    let damaged = reports.iter().filter(|(_, report)| !is_sound(report)).count();
     if damaged > 0 {
         bail!(
             "{damaged} of {} columns are damaged\nhint: `icecap cache drop {}` the damaged ones and encode them again",
@@ -62,6 +109,50 @@ fn verify(path: &Path, wanted: &[String], json: bool) -> Result<()> {
     Ok(())
 }
 
+/// Encodes rows of each column again. Of all columns, those that say not how are passed over; one that was named is not.
+fn encode_again<'a>(
+    path: &Path,
+    columns: impl Iterator<Item = &'a str>,
+    again: &Again,
+    pass_over: bool,
+    bars: &Bars,
+) -> Result<Vec<RecomputeReport>> {
+    let mut reports = Vec::new();
+    for name in columns {
+        let report = recompute(path, name, again.rows, again.recipe.as_deref(), &again.options, bars);
+        match report {
+            Err(error) if pass_over && matches!(error.downcast_ref(), Some(RecomputeError::NoRecipe { .. })) => {
+                let said = error.to_string();
+                eprintln!("note: {}", said.lines().next().unwrap_or_default());
+            }
+            report => reports.push(report?),
+        }
+    }
+    Ok(reports)
+}
+
+/// The names and folders of the columns to verify, those wanted or all that are finished, and why one cannot be understood.
+fn to_verify(cache: &Cache, wanted: &[String]) -> Result<Vec<(String, String, Option<CacheError>)>> {
+    if !wanted.is_empty() {
+        return Ok(wanted.iter().map(|name| (name.clone(), name.clone(), None)).collect());
+    }
+    let columns = cache.columns()?.into_iter().filter_map(|column| match column.state {
+        ColumnState::Unfinished(_) => None,
+        ColumnState::Damaged(error) if is_damage(&error) => Some((column.name, column.folder, Some(error))),
+        _ => Some((column.name, column.folder, None)),
+    });
+    Ok(columns.collect())
+}
+
+/// What cannot be understood is a finding; what cannot be reached, or is of a later program, is a failure.
+fn is_damage(error: &CacheError) -> bool {
+    match error {
+        CacheError::Manifest(error) => !matches!(error, ManifestError::Version { .. }),
+        CacheError::Journal(error) => !matches!(error, JournalError::Version { .. }),
+        _ => false,
+    }
+}
+
 fn drop_columns(path: &Path, names: &[String]) -> Result<()> {
     let cache = Cache::open(path)?;
     for name in names {
@@ -69,4 +160,76 @@ fn drop_columns(path: &Path, names: &[String]) -> Result<()> {
         eprintln!("column `{name}` is gone");
     }
     Ok(())
+}
+
+fn merge(out: &Path, parts: &[PathBuf], json: bool) -> Result<()> {
+    let report = transfer::merge(out, parts, &Bars::new())?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&cache_tables::merged_json(&report))?);
+        return Ok(());
+    }
+    eprintln!("{} caches are one, of {} rows: {}", parts.len(), report.rows, out.display());
+    print!("{}", cache_tables::merged(&report));
+    Ok(())
+}
+
+fn import(args: Import) -> Result<()> {
+    let options = ImportOptions {
+        cache: args.cache,
+        column: args.column,
+        source: SourceOptions { format: args.format, from: args.from, array: args.array, vectors: args.vectors },
+        dtype: importable(args.dtype)?,
+        recipe: args.dataset,
+        data: args.data,
+        overwrite: args.overwrite,
+        max_missing: args.max_missing,
+    };
+    let report = run_import(&options, &Bars::new())?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(());
+    }
+    cache_tables::imported_lines(&report).iter().for_each(|line| eprintln!("{line}"));
+    print!("{}", cache_tables::imported(&report));
+    Ok(())
+}
+
+fn export(args: &CacheExport) -> Result<()> {
+    let format = match args.format {
+        ExportKind::Npy => ExportFormat::Npy,
+        ExportKind::Safetensors => ExportFormat::Safetensors,
+    };
+    let options = ExportOptions {
+        cache: args.cache.clone(),
+        column: args.column.clone(),
+        format,
+        output: args.output.clone(),
+        split: args.split.clone(),
+    };
+    let report = run_export(&options, &Bars::new())?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(());
+    }
+    eprintln!("{} rows exported, {} without an embedding left out", report.rows, report.missing);
+    report.files.iter().for_each(|file| println!("{}", file.display()));
+    Ok(())
+}
+
+pub(super) fn drift(args: &Drift) -> Result<()> {
+    let report = run_drift(&args.cache, &args.one, &args.two, &Bars::new())?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(());
+    }
+    print!("{}", drift_tables::drift(&report));
+    Ok(())
+}
+
+/// The element types that imported features can have: those whose numbers can be written one by one.
+fn importable(dtype: Dtype) -> Result<Dtype> {
+    if dtype == Dtype::I8 {
+        anyhow::bail!("`{dtype}` is not for imports\nhint: --dtype f16, bf16 or f32");
+    }
+    Ok(dtype)
 }

@@ -1,6 +1,7 @@
 //! `export`, `inspect` and `encode`: stage one's commands.
 
 use anyhow::Result;
+use icecap_cache::Retry;
 
 use super::{
     args::{Encode, Export, Inspect, Shared},
@@ -8,7 +9,7 @@ use super::{
     tables,
 };
 use crate::{
-    encoder::{self, Device},
+    encoder::{self, Devices},
     recipe::Recipe,
     stage::encode::{EncodeOptions, encode as run},
 };
@@ -43,11 +44,16 @@ pub(super) fn encode(args: &Encode, shared: &Shared) -> Result<()> {
     let options = EncodeOptions {
         cache: args.cache.clone(),
         data: args.recipe.data.clone(),
-        device: args.device.parse::<Device>()?,
+        devices: args.device.parse::<Devices>()?,
         threads: args.threads,
         overwrite: args.overwrite,
-        retry_missing: args.retry_missing,
+        take: args.take.part(),
+        retry_missing: args.retry_missing.map_or(Retry::No, Into::into),
+        fetch: args.web.options(),
+        keep_images: args.web.keep_images.clone(),
         max_missing: args.max_missing,
+        part: args.part,
+        shard_rows: args.shard_rows,
         onnxruntime: shared.onnxruntime.clone(),
         python: None,
     };

@@ -5,8 +5,13 @@
 mod args;
 mod bars;
 mod cache;
+mod cache_args;
+mod cache_tables;
+mod drift_tables;
 mod encode;
 mod error;
+mod plan;
+mod sources;
 mod tables;
 mod train;
 
@@ -35,8 +40,10 @@ fn run(options: Options) -> anyhow::Result<()> {
         Command::Demo(args) => train::demo(&args, &shared),
         Command::Export(args) => encode::export(&args),
         Command::Inspect(args) => encode::inspect(&args, &shared),
+        Command::Plan(args) => plan::plan(&args, &shared),
         Command::Encode(args) => encode::encode(&args, &shared),
-        Command::Cache(args) => cache::run(args),
+        Command::Cache(args) => cache::run(args, &shared),
+        Command::Drift(args) => cache::drift(&args),
         Command::Train(args) => train::train(&args),
         Command::Caption(args) => train::caption(&args, &shared),
         Command::Evaluate(args) => train::evaluate(&args),

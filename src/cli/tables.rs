@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
-use icecap_cache::{Cache, ColumnState, Damage, DamagedPart, Rows, VerifyReport};
+use icecap_cache::{Cache, CacheError, ColumnState, Damage, DamagedPart, Rows, VerifyReport};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -38,7 +38,12 @@ pub(super) fn tensors(tensors: &[TensorInfo]) -> Table {
 
 pub(super) fn encoded_line(report: &EncodeReport) -> String {
     if report.encoded == 0 {
-        return format!("all {} rows were encoded before", report.rows);
+        let rows = report.columns.iter().map(|column| column.rows).max().unwrap_or(0);
+        return if rows == 0 {
+            "nothing is to encode".to_owned()
+        } else {
+            format!("all {rows} rows were encoded before")
+        };
     }
     format!(
         "{} images in {}: {:.0} images/s, bound by {}",
@@ -56,7 +61,7 @@ pub(super) fn encoded(report: &EncodeReport) -> Table {
             column.name.clone(),
             shape(&column.shape),
             column.dtype.clone(),
-            report.rows.to_string(),
+            column.rows.to_string(),
             reasons(column.missing.iter().map(|(reason, count)| (reason.as_str(), *count))),
             bytes(column.bytes),
         ]);
@@ -64,7 +69,7 @@ pub(super) fn encoded(report: &EncodeReport) -> Table {
     table
 }
 
-fn reasons<'a>(counts: impl Iterator<Item = (&'a str, u32)>) -> String {
+pub(super) fn reasons<'a>(counts: impl Iterator<Item = (&'a str, u32)>) -> String {
     let parts: Vec<String> = counts.map(|(reason, count)| format!("{count} {reason}")).collect();
     if parts.is_empty() { "0".to_owned() } else { parts.join(", ") }
 }
@@ -89,8 +94,15 @@ pub(super) fn columns(cache: &Cache) -> Result<Vec<ListedColumn>> {
                 let by_reason = manifest.missing.by_reason.iter().map(|(reason, count)| (reason.as_str(), *count));
                 (Some(&manifest.column), true, "finished".to_owned(), reasons(by_reason))
             }
+            ColumnState::Part(manifest) => {
+                let by_reason = manifest.missing.by_reason.iter().map(|(reason, count)| (reason.as_str(), *count));
+                let rows = manifest.column.part_rows(manifest.part);
+                let part = manifest.part.map_or_else(String::new, |part| part.to_string());
+                (Some(&manifest.column), false, format!("{part}: {rows} rows"), reasons(by_reason))
+            }
             ColumnState::Unfinished(unfinished) => {
-                let state = format!("{} of {} rows", unfinished.rows_done, unfinished.column.rows);
+                let part = unfinished.part.map_or_else(String::new, |part| format!("{part}: "));
+                let state = format!("{part}{} of {} rows", unfinished.rows_done, unfinished.rows);
                 (Some(&unfinished.column), false, state, String::new())
             }
             ColumnState::Extending(manifest, unfinished) => {
@@ -177,9 +189,19 @@ pub(super) fn trained_line(report: &TrainReport) -> String {
     )
 }
 
-pub(super) fn verified(reports: &[(String, VerifyReport)]) -> String {
+/// A column's name, and what verifying it found; the error where its manifest cannot be understood.
+pub(super) type Verified = (String, Result<VerifyReport, CacheError>);
+
+pub(super) fn verified(reports: &[Verified]) -> String {
     let mut shown = String::new();
     for (name, report) in reports {
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => {
+                shown += &format!("{name}: DAMAGED\n  {}\n", error.to_string().replace('\n', "\n  "));
+                continue;
+            }
+        };
         if report.is_sound() {
             shown += &format!("{name}: sound, {} in {} shards\n", bytes(report.bytes), report.shards);
             continue;
@@ -200,14 +222,13 @@ fn damage_line(damage: &Damage) -> String {
     format!("`{}`: {part}", damage.file)
 }
 
-pub(super) fn verified_json(reports: &[(String, VerifyReport)]) -> Value {
-    let one = |(name, report): &(String, VerifyReport)| {
-        json!({
-            "column": name,
-            "sound": report.is_sound(),
-            "bytes": report.bytes,
-            "damages": report.damage.iter().map(damage_line).collect::<Vec<_>>(),
-        })
+pub(super) fn verified_json(reports: &[Verified]) -> Value {
+    let one = |(name, report): &Verified| {
+        let (bytes, damages) = match report {
+            Ok(report) => (Some(report.bytes), report.damage.iter().map(damage_line).collect()),
+            Err(error) => (None, vec![error.to_string()]),
+        };
+        json!({ "column": name, "sound": damages.is_empty(), "bytes": bytes, "damages": damages })
     };
     reports.iter().map(one).collect()
 }

@@ -3,17 +3,17 @@
 use anyhow::Result;
 
 use super::{
-    args::{Caption, Demo, Evaluate, ExportRun, Shared, Train},
+    args::{Caption, Demo, Evaluate, ExportRun, Search, Shared, Train},
     bars::Bars,
     tables,
 };
 use crate::{
     recipe::Recipe,
     stage::{
-        caption::{CaptionOptions, caption as run_caption},
+        caption::{CaptionOptions, caption as run_caption, write_attention},
         demo::{DemoOptions, demo as run_demo},
-        evaluate::{EvaluateOptions, evaluate_results, evaluate_run, write_results},
-        export::export,
+        evaluate::{EvaluateOptions, SearchOptions, evaluate_results, evaluate_run, write_results},
+        export_run::export_run as run_export,
         run::Run,
         train::{TrainOptions, train as run_train},
     },
@@ -34,15 +34,33 @@ pub(super) fn train(args: &Train) -> Result<()> {
     Ok(())
 }
 
+fn search(args: &Search) -> SearchOptions {
+    SearchOptions {
+        beam: args.beam,
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        seed: args.seed,
+        no_repeat_ngram: args.no_repeat_ngram,
+        length_penalty: args.length_penalty,
+    }
+}
+
 pub(super) fn caption(args: &Caption, shared: &Shared) -> Result<()> {
     let run = Run::open(&args.run)?;
     let options = CaptionOptions {
-        beam: args.search.beam,
+        search: search(&args.search),
+        attention: args.attention.is_some(),
         device: args.search.device.clone(),
         model: args.model.clone(),
         onnxruntime: shared.onnxruntime.clone(),
     };
-    let captions = run_caption(&run, &args.images, &options, &Bars::new())?;
+    let mut captions = run_caption(&run, &args.images, &options, &Bars::new())?;
+    if let Some(folder) = &args.attention {
+        write_attention(folder, &captions)?;
+        eprintln!("where the decoder looked is in {}", folder.display());
+        captions.iter_mut().for_each(|captioned| captioned.attention = None);
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&captions)?);
         return Ok(());
@@ -59,7 +77,7 @@ pub(super) fn evaluate(args: &Evaluate) -> Result<()> {
         let options = EvaluateOptions {
             split: args.split.clone(),
             cache: args.cache.clone(),
-            beam: args.search.beam,
+            search: search(&args.search),
             device: args.search.device.clone(),
         };
         evaluate_run(&run, &options, &Bars::new())?
@@ -82,7 +100,7 @@ pub(super) fn evaluate(args: &Evaluate) -> Result<()> {
 }
 
 pub(super) fn export_run(args: &ExportRun) -> Result<()> {
-    export(&Run::open(&args.run)?, &args.output)?;
+    run_export(&Run::open(&args.run)?, &args.output)?;
     eprintln!("{} is written: `GPT2LMHeadModel.from_pretrained(\"{0}\")` opens it", args.output.display());
     Ok(())
 }

@@ -41,6 +41,15 @@ pub enum DatasetError {
         #[source]
         source: serde_json::Error,
     },
+    /// A file that is no tar.
+    #[error("`{}` is not a tar\nhint: WebDataset's shards are plain tars; unpack a compressed one first (`gunzip`)", path.display())]
+    Tar {
+        /// The file.
+        path: PathBuf,
+        /// What the reader says.
+        #[source]
+        source: io::Error,
+    },
     /// The same id twice.
     #[error(
         "the id `{id}` occurs twice: in {first} and in {second}\nhint: every image is listed once, and in one split"
@@ -109,6 +118,10 @@ mod tests {
             DatasetError::Json { path: path.clone(), expected: "COCO captions", source },
             @"`data/list.txt` is not COCO captions"
         );
+        insta::assert_snapshot!(DatasetError::Tar { path: path.clone(), source: io::Error::other("no header") }, @r"
+        `data/list.txt` is not a tar
+        hint: WebDataset's shards are plain tars; unpack a compressed one first (`gunzip`)
+        ");
         let (first, second) = ("`a.txt`".to_owned(), "`b.txt`".to_owned());
         insta::assert_snapshot!(DatasetError::Duplicate { id: "7".into(), first, second }, @r"
         the id `7` occurs twice: in `a.txt` and in `b.txt`

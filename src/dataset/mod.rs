@@ -7,15 +7,18 @@
 //! row with its reason, so that a data set never shrinks silently; a note lists such images as well.
 
 mod coco;
+mod conceptual;
 mod disk;
 mod error;
 mod flickr;
 mod folder;
 mod karpathy;
 mod notes;
+mod part;
 pub mod shapes;
 mod split;
 mod table;
+pub mod webdataset;
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -23,12 +26,15 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use coco::{Coco, CocoPart};
+pub use conceptual::Conceptual;
 pub use error::DatasetError;
 pub use flickr::Flickr;
 pub use folder::Folder;
 pub use karpathy::{Karpathy, Restval};
+pub use part::Part;
 pub use shapes::Shapes;
 pub use split::{Holdout, TEST, TRAIN, VAL, normalise as normalise_split};
+pub use webdataset::WebDataset;
 
 /// `[dataset]` of a recipe: one variant a format, told by the key `format`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +49,11 @@ pub enum DatasetSpec {
     Karpathy(Karpathy),
     /// A folder of images, with or without captions beside them.
     Folder(Folder),
+    /// Conceptual Captions: lists of captions and URLs.
+    ConceptualCaptions(Conceptual),
+    /// WebDataset tars.
+    #[serde(rename = "webdataset")]
+    WebDataset(WebDataset),
     /// Scenes that icecap draws itself.
     Shapes(Shapes),
 }
@@ -81,15 +92,21 @@ pub enum Source {
         /// The same as the recipe has it: relative to the data folder, with `/` between the parts.
         relative: String,
     },
+    /// A picture in a tar.
+    Member(webdataset::Member),
+    /// An address on the web, fetched by whoever can.
+    Url(Box<str>),
     /// A scene, drawn when it is read.
     Drawn(shapes::Scene),
 }
 
 impl Source {
-    /// The line that a cache's rows record: the relative path, or the scene's numbers.
+    /// The line that a cache's rows record: the relative path, the URL, or the scene's numbers.
     pub fn describe(&self) -> String {
         match self {
             Self::File { relative, .. } => relative.clone(),
+            Self::Member(member) => member.describe(),
+            Self::Url(url) => url.to_string(),
             Self::Drawn(scene) => scene.to_string(),
         }
     }
@@ -97,10 +114,12 @@ impl Source {
     /// The encoded image: the file's bytes as they are, or the scene as PNG.
     ///
     /// # Errors
-    /// Whatever the file system says; a drawn scene cannot fail.
+    /// Whatever the file system says; a drawn scene cannot fail, a URL always does: it is not here.
     pub fn read(&self) -> io::Result<Vec<u8>> {
         match self {
             Self::File { path, .. } => std::fs::read(path),
+            Self::Member(member) => member.read(),
+            Self::Url(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "a URL is fetched, not read")),
             Self::Drawn(scene) => Ok(scene.png()),
         }
     }
@@ -113,6 +132,11 @@ impl Source {
 }
 
 impl Dataset {
+    /// Whether its images are on the web.
+    pub fn is_remote(&self) -> bool {
+        self.items.iter().any(|item| matches!(item.source, Source::Url(_)))
+    }
+
     /// The items of a split, in order.
     pub fn split<'a>(&'a self, split: &'a str) -> impl Iterator<Item = &'a Item> {
         self.items.iter().filter(move |item| item.split == split)
@@ -130,6 +154,8 @@ pub fn load(spec: &DatasetSpec, data_dir: &Path) -> Result<Dataset, DatasetError
         DatasetSpec::Coco(spec) => coco::load(spec, data_dir),
         DatasetSpec::Karpathy(spec) => karpathy::load(spec, data_dir),
         DatasetSpec::Folder(spec) => folder::load(spec, data_dir),
+        DatasetSpec::ConceptualCaptions(spec) => conceptual::load(spec, data_dir),
+        DatasetSpec::WebDataset(spec) => webdataset::load(spec, data_dir),
         DatasetSpec::Shapes(spec) => shapes::load(spec),
     }?;
     if dataset.items.is_empty() {

@@ -4,6 +4,7 @@ use super::*;
 use std::fs;
 
 mod coco;
+mod conceptual;
 mod flickr;
 mod folder;
 mod karpathy;

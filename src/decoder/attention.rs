@@ -124,6 +124,20 @@ impl AttentionLstm {
         }
     }
 
+    /// What is seen, the hidden states `[P, H]` and the attention `[P, K]` while the captions are read to it.
+    fn listen(&self, prefix: &Prefix, captions: &Captions, dropout: &Dropout) -> (Seen, Tensor, Tensor) {
+        let Begun { seen, mut hidden, mut cell, gates } = self.begin(prefix, captions, dropout);
+        let (mut states, mut alphas) = (vec![], vec![]);
+        for (gates, &count) in gates.split_with_sizes(captions.active.as_slice(), 0).iter().zip(&captions.active) {
+            let before = first(&hidden, count);
+            let (alpha, context) = self.attend(&seen.first(count), &before.unsqueeze(1));
+            (hidden, cell) = self.cell(gates, &context.squeeze_dim(1), &before, &first(&cell, count));
+            states.push(hidden.shallow_clone());
+            alphas.push(alpha.squeeze_dim(1));
+        }
+        (seen, Tensor::cat(&states, 0), Tensor::cat(&alphas, 0))
+    }
+
     /// The weights that the steps use, as the closed form wants them.
     fn weights(&self) -> Weights {
         let get = |handle: Handle| self.params.get(handle).detach();
@@ -191,21 +205,17 @@ impl Decoder for AttentionLstm {
 
     fn loss(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> Tensor {
         let dropout = Dropout::new(scoring);
-        let Begun { seen, mut hidden, mut cell, gates } = self.begin(prefix, captions, &dropout);
-        let (mut states, mut alphas) = (vec![], vec![]);
-        for (gates, &count) in gates.split_with_sizes(captions.active.as_slice(), 0).iter().zip(&captions.active) {
-            let before = first(&hidden, count);
-            let (alpha, context) = self.attend(&seen.first(count), &before.unsqueeze(1));
-            (hidden, cell) = self.cell(gates, &context.squeeze_dim(1), &before, &first(&cell, count));
-            states.push(hidden.shallow_clone());
-            alphas.push(alpha.squeeze_dim(1));
-        }
-        let loss = self.words.loss(&self.params, &Tensor::cat(&states, 0), &captions.targets, scoring, &dropout);
+        let (seen, states, alpha) = self.listen(prefix, captions, &dropout);
+        let loss = self.words.loss(&self.params, &states, &captions.targets, scoring, &dropout);
         if self.penalty == 0.0 {
             return loss;
         }
-        let attended = attended(&Tensor::cat(&alphas, 0), captions);
-        loss + self.penalty * unattended(&attended, &seen).0
+        loss + self.penalty * unattended(&attended(&alpha, captions), &seen).0
+    }
+
+    fn attention(&self, prefix: &Prefix, captions: &Captions) -> Option<Tensor> {
+        let _guard = tch::no_grad_guard();
+        Some(self.listen(prefix, captions, &Dropout::none()).2)
     }
 
     /// torch differentiates both ends, the steps between them go backward in closed form.

@@ -7,6 +7,18 @@ use super::Gpt2Error;
 /// A decoder that cannot be built, loaded or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum DecoderError {
+    /// A number of the way of speaking is out of its range.
+    #[error(
+        "`decode.{field}` = `{value}` does not work: it must be {must}\nhint: change it in the recipe's [decode], or on the command line"
+    )]
+    Decode {
+        /// The key in the recipe.
+        field: &'static str,
+        /// What it says.
+        value: String,
+        /// What would do.
+        must: &'static str,
+    },
     /// A number of the spec is out of its range.
     #[error(
         "`decoder.{field}` = `{value}` does not work: it must be {must}\nhint: change it in the recipe, or with `--set decoder.{field}=...`"
@@ -114,6 +126,11 @@ mod tests {
     #[test]
     fn every_message_names_the_value_and_the_way_out() {
         let path = || PathBuf::from("best/model.safetensors");
+        let decode = DecoderError::Decode { field: "top_p", value: "2".into(), must: "above 0 and at most 1" };
+        insta::assert_snapshot!(decode, @r"
+        `decode.top_p` = `2` does not work: it must be above 0 and at most 1
+        hint: change it in the recipe's [decode], or on the command line
+        ");
         let spec = DecoderError::Spec { field: "hidden", value: "0".into(), must: "at least 1".into() };
         insta::assert_snapshot!(spec, @"
         `decoder.hidden` = `0` does not work: it must be at least 1

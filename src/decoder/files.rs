@@ -1,6 +1,6 @@
 //! Tensors in safetensors files: f32 only, checked by name and shape.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, io::Write as _, path::Path};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use tch::{Kind, Tensor};
@@ -26,7 +26,12 @@ pub fn write_tensors<'a>(path: &Path, tensors: impl Iterator<Item = (String, &'a
     });
     let views = views.collect::<Result<Vec<_>, _>>().map_err(format)?;
     let bytes = safetensors::serialize(views, None).map_err(format)?;
-    std::fs::write(path, bytes).map_err(|source| DecoderError::Io { what: "write", path: path.to_owned(), source })
+    let write = || {
+        let mut file = std::fs::File::create(path)?;
+        file.write_all(&bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|source| DecoderError::Io { what: "write", path: path.to_owned(), source })
 }
 
 /// Reads exactly the tensors named in `wanted`, in that order, each of its shape and f32.

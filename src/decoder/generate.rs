@@ -1,65 +1,8 @@
-//! Speaking: from images to captions, by greedy choice or by beam search.
+//! Speaking: from images to captions, by greedy choice, by sampling or by beam search.
 
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{Decoder, Prefix, Special, State, search};
-
-/// How the next token is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// The most probable token each time.
-    Greedy,
-    /// The most probable caption among the `beam` best at each length.
-    #[default]
-    Beam,
-}
-
-/// How captions are spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DecodeSpec {
-    /// Greedy or beam search.
-    pub method: Method,
-    /// Captions kept at each length by beam search.
-    pub beam: usize,
-    /// Log-probabilities are divided by length to this power; 0 prefers short captions, 1 compares by token.
-    pub length_penalty: f64,
-    /// Tokens at most, the end mark not counted.
-    pub max_length: usize,
-    /// Tokens at least.
-    pub min_length: usize,
-    /// The mark of unknown words may be spoken.
-    pub allow_unknown: bool,
-}
-
-impl Default for DecodeSpec {
-    fn default() -> Self {
-        Self { method: Method::Beam, beam: 5, length_penalty: 0.5, max_length: 30, min_length: 1, allow_unknown: false }
-    }
-}
-
-impl DecodeSpec {
-    /// Greedy, otherwise the same.
-    #[must_use]
-    pub fn greedy(self) -> Self {
-        Self { method: Method::Greedy, ..self }
-    }
-
-    /// Tokens that may not be spoken as the `position`-th (from 0).
-    fn forbidden(&self, special: Special, position: usize) -> Vec<i64> {
-        let mut tokens = vec![special.bos, special.pad];
-        if !self.allow_unknown {
-            tokens.extend(special.unk);
-        }
-        if position < self.min_length {
-            tokens.push(special.eos);
-        }
-        tokens.retain(|&token| token != special.eos || position < self.min_length);
-        tokens.into_iter().map(i64::from).collect()
-    }
-}
+use super::{DecodeSpec, Decoder, Method, Prefix, Special, State, sample::Sampler, search};
 
 /// A caption spoken by a decoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +19,19 @@ const IMAGES_AT_ONCE: i64 = 64;
 /// One caption for each image of the prefix, in its order.
 #[must_use]
 pub fn generate(decoder: &dyn Decoder, prefix: &Prefix, spec: &DecodeSpec, special: Special) -> Vec<Generated> {
+    generate_from(decoder, prefix, spec, special, 0)
+}
+
+/// The same for images that are the `first`-th of all and those after it: what is sampled depends on an image's place among
+/// all, not on how they are split into calls.
+#[must_use]
+pub fn generate_from(
+    decoder: &dyn Decoder,
+    prefix: &Prefix,
+    spec: &DecodeSpec,
+    special: Special,
+    first: usize,
+) -> Vec<Generated> {
     let _guard = tch::no_grad_guard();
     let longest = decoder.limit().map_or(spec.max_length, |limit| spec.max_length.min(limit - 1));
     let spec = &DecodeSpec { max_length: longest, ..*spec };
@@ -83,44 +39,88 @@ pub fn generate(decoder: &dyn Decoder, prefix: &Prefix, spec: &DecodeSpec, speci
     for start in (0..prefix.images()).step_by(IMAGES_AT_ONCE as usize) {
         let part = prefix.narrow(start, IMAGES_AT_ONCE.min(prefix.images() - start));
         captions.extend(match spec.method {
-            Method::Greedy => greedy(decoder, &part, spec, special),
+            Method::Greedy => one_by_one(decoder, &part, spec, special, most_probable),
+            Method::Sample => {
+                let sampler = Sampler::new(spec, first + start as usize);
+                one_by_one(decoder, &part, spec, special, |log_probs, live, at| sampler.choose(log_probs, live, at))
+            }
             Method::Beam => search::beam(decoder, &part, spec, special),
         });
     }
     captions
 }
 
+/// What a row has said so far, and the token it goes on with.
+pub(super) struct Said<'a> {
+    /// All tokens but the begin mark.
+    pub tokens: &'a [u32],
+    /// The last of them, or the begin mark.
+    pub last: i64,
+}
+
 /// One step: log-probabilities `[R, V]` with the forbidden tokens at minus infinity, and the state after it.
 pub(super) fn advance(
     decoder: &dyn Decoder,
     state: &State,
-    tokens: &[i64],
+    said: &[Said<'_>],
     spec: &DecodeSpec,
     special: Special,
     position: usize,
 ) -> (Tensor, State) {
     let device = decoder.params().device();
-    let (logits, state) = decoder.step(state, &Tensor::from_slice(tokens).to_device(device));
+    let tokens: Vec<i64> = said.iter().map(|row| row.last).collect();
+    let (logits, state) = decoder.step(state, &Tensor::from_slice(&tokens).to_device(device));
     let log_probs = logits.log_softmax(-1, Kind::Float);
     let forbidden = Tensor::from_slice(&spec.forbidden(special, position)).to_device(device);
-    (log_probs.index_fill(1, &forbidden, f64::NEG_INFINITY), state)
+    let mut log_probs = log_probs.index_fill(1, &forbidden, f64::NEG_INFINITY);
+    if spec.no_repeat_ngram > 0 {
+        let vocab = log_probs.size()[1];
+        let rows = said.iter().enumerate();
+        let repeats: Vec<i64> = rows
+            .flat_map(|(row, said)| {
+                let banned = spec.repeats(said.tokens);
+                banned.into_iter().map(move |token| row as i64 * vocab + i64::from(token))
+            })
+            .collect();
+        let repeats = Tensor::from_slice(&repeats).to_device(device);
+        log_probs = log_probs.view(-1).index_fill(0, &repeats, f64::NEG_INFINITY).view([-1, vocab]);
+    }
+    (log_probs, state)
 }
 
-fn greedy(decoder: &dyn Decoder, prefix: &Prefix, spec: &DecodeSpec, special: Special) -> Vec<Generated> {
+/// The best token of each row.
+fn most_probable(log_probs: &Tensor, _live: &[usize], _position: usize) -> Tensor {
+    log_probs.argmax(1, false)
+}
+
+/// Captions that grow by one token a step; `choose` says which (`[R]` i64) of log-probabilities `[R, V]`, the images the rows
+/// belong to, and the position.
+fn one_by_one(
+    decoder: &dyn Decoder,
+    prefix: &Prefix,
+    spec: &DecodeSpec,
+    special: Special,
+    choose: impl Fn(&Tensor, &[usize], usize) -> Tensor,
+) -> Vec<Generated> {
     let images = prefix.images() as usize;
     let mut captions = vec![Generated { tokens: vec![], log_prob: 0.0 }; images];
     let mut live: Vec<usize> = (0..images).collect();
     let mut tokens = vec![i64::from(special.bos); images];
     let mut state = decoder.start(prefix);
     for position in 0..=spec.max_length {
-        let (log_probs, next) = advance(decoder, &state, &tokens, spec, special, position);
-        let (best, choice) = log_probs.max_dim(1, false);
-        let (best, choice) = (numbers::<f32>(&best), numbers::<i64>(&choice));
+        let said: Vec<Said<'_>> =
+            live.iter().zip(&tokens).map(|(&image, &last)| Said { tokens: &captions[image].tokens, last }).collect();
+        let (log_probs, next) = advance(decoder, &state, &said, spec, special, position);
+        let choice = choose(&log_probs, &live, position);
+        let chosen = log_probs.gather(1, &choice.unsqueeze(1), false).squeeze_dim(1);
+        let (chosen, choice) = (numbers::<f32>(&chosen), numbers::<i64>(&choice));
         let mut going = Vec::with_capacity(live.len());
         for (row, &image) in live.iter().enumerate() {
-            let ended = choice[row] == i64::from(special.eos);
-            if ended || position < spec.max_length {
-                captions[image].log_prob += f64::from(best[row]);
+            // Where all is forbidden, the caption ends as it is.
+            let stuck = chosen[row] == f32::NEG_INFINITY;
+            let ended = stuck || choice[row] == i64::from(special.eos);
+            if !stuck && (ended || position < spec.max_length) {
+                captions[image].log_prob += f64::from(chosen[row]);
             }
             if !ended && position < spec.max_length {
                 captions[image].tokens.push(choice[row] as u32);

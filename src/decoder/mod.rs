@@ -11,6 +11,7 @@
 mod attention;
 mod attention_tape;
 mod cell;
+mod decode;
 pub mod device;
 mod dropout;
 mod error;
@@ -24,6 +25,7 @@ mod mapping;
 mod params;
 #[cfg(test)]
 mod parity;
+mod sample;
 mod search;
 mod seen;
 mod spec;
@@ -39,9 +41,10 @@ use tch::Tensor;
 
 pub use crate::batch::{Captions, Prefix, Special};
 pub use attention::AttentionLstm;
+pub use decode::{DecodeSpec, Method};
 pub use error::DecoderError;
 pub use files::{read_tensors, write_tensors};
-pub use generate::{DecodeSpec, Generated, Method, generate};
+pub use generate::{Generated, generate, generate_from};
 pub use gpt2::{Freeze, Gpt2, Gpt2Error, Gpt2Mapping, Gpt2Spec};
 pub use lstm::Lstm;
 pub use mapping::ColumnInput;
@@ -88,6 +91,12 @@ pub trait Decoder {
         let loss = self.loss(prefix, captions, scoring);
         let gradients = Tensor::run_backward(&[&loss], self.params().leaves(), false, false);
         (loss.detach(), gradients)
+    }
+
+    /// Where it looked before each token of the captions: `[P, K]`, all columns' vectors one after another, absent ones zero;
+    /// `None` for a decoder without attention.
+    fn attention(&self, _prefix: &Prefix, _captions: &Captions) -> Option<Tensor> {
+        None
     }
 
     /// What is known before the first token: one row an image.

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     DecodeSpec, Decoder, Generated, Prefix, Special, State,
-    generate::{advance, numbers},
+    generate::{Said, advance, numbers},
 };
 
 /// A caption in the making.
@@ -95,7 +95,11 @@ pub(super) fn beam(decoder: &dyn Decoder, prefix: &Prefix, spec: &DecodeSpec, sp
     let mut state = decoder.start(prefix);
     let mut tokens = vec![i64::from(special.bos); searches.len()];
     for position in 0..=spec.max_length {
-        let (log_probs, next) = advance(decoder, &state, &tokens, &spec, special, position);
+        let (log_probs, next) = {
+            let rows_an_image = tokens.len() / searches.len();
+            let said = said(&searches, &tokens, rows_an_image);
+            advance(decoder, &state, &said, &spec, special, position)
+        };
         let last = position == spec.max_length;
         let candidates = candidates(&log_probs, &searches, &spec, last.then_some(special.eos));
         let rows_an_image = log_probs.size()[0] / searches.len() as i64;
@@ -104,10 +108,12 @@ pub(super) fn beam(decoder: &dyn Decoder, prefix: &Prefix, spec: &DecodeSpec, sp
         for (index, (mut search, candidates)) in searches.into_iter().zip(candidates).enumerate() {
             let before = search.living.clone();
             let mut continued = search.advance(&candidates, special, &spec);
-            if last && search.living.is_empty() {
+            // Nothing may follow: what was there is all there is.
+            let stuck = search.living.is_empty();
+            if stuck {
                 search.living = before;
             }
-            if last || search.done(&spec) {
+            if last || stuck || search.done(&spec) {
                 let (image, caption) = search.best(&spec);
                 found[image] = caption;
                 continue;
@@ -126,6 +132,15 @@ pub(super) fn beam(decoder: &dyn Decoder, prefix: &Prefix, spec: &DecodeSpec, sp
         searches = going;
     }
     found
+}
+
+/// What the rows have said; those that repeat another to fill the beam say nothing.
+fn said<'a>(searches: &'a [Search], tokens: &[i64], rows_an_image: usize) -> Vec<Said<'a>> {
+    let row = |(at, &last): (usize, &i64)| {
+        let living = searches[at / rows_an_image].living.get(at % rows_an_image);
+        Said { tokens: living.map_or(&[], |living| &living.tokens), last }
+    };
+    tokens.iter().enumerate().map(row).collect()
 }
 
 /// The best `2 beam` continuations of each image, best first. At the last position only `only` may come.

@@ -109,6 +109,12 @@ impl DecoderSpec {
         if inputs.is_empty() {
             return Err(DecoderError::NoColumn);
         }
+        let fits = |count: i64| (1..=1 << 20).contains(&count);
+        for input in inputs {
+            let value = format!("{} [{}, {}]", input.name, input.vectors, input.width);
+            let must = || "1 to 1048576 vectors, and of such a width".into();
+            require(fits(input.vectors) && fits(input.width), "columns", &value, must)?;
+        }
         if vocab < 4 {
             return Err(DecoderError::Vocabulary(vocab));
         }
@@ -217,5 +223,9 @@ mod tests {
         let spec = parse("kind = 'lstm'").unwrap();
         assert!(matches!(spec.check(&[], 10), Err(DecoderError::NoColumn)));
         assert!(matches!(spec.check(&inputs, 2), Err(DecoderError::Vocabulary(2))));
+        for (vectors, width) in [(0, 8), (4, -8), (4, i64::MAX)] {
+            let inputs = [ColumnInput { name: "grid".into(), vectors, width }];
+            assert!(matches!(spec.check(&inputs, 10), Err(DecoderError::Spec { field: "columns", .. })));
+        }
     }
 }

@@ -129,6 +129,10 @@ impl Column for Standardized {
         absent.iter().for_each(|at| out[at * row_bytes..][..row_bytes].fill(0));
         absent
     }
+
+    fn counts(&self, rows: &[u32]) -> Option<Vec<usize>> {
+        self.inner.counts(rows)
+    }
 }
 
 #[cfg(test)]

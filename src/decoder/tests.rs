@@ -217,3 +217,59 @@ fn a_saved_decoder_loads_and_speaks_the_same() {
     let error = load(folder.path(), &spec, &inputs()[..1], VOCAB, Device::Cpu).err().unwrap();
     assert!(matches!(error, DecoderError::Extra { .. }), "{error}");
 }
+
+#[test]
+fn no_ngram_is_said_twice_by_any_method() {
+    for decoder in decoders(3) {
+        for method in [Method::Greedy, Method::Beam, Method::Sample] {
+            let spec =
+                DecodeSpec { method, no_repeat_ngram: 2, max_length: 12, min_length: 4, ..DecodeSpec::default() };
+            for caption in generate(decoder.as_ref(), &prefix(4, 9), &spec, SPECIAL) {
+                let mut pairs: Vec<_> = caption.tokens.windows(2).collect();
+                let all = pairs.len();
+                pairs.sort_unstable();
+                pairs.dedup();
+                assert_eq!(pairs.len(), all, "{method:?}: {:?}", caption.tokens);
+                assert!(caption.log_prob.is_finite());
+            }
+        }
+    }
+}
+
+#[test]
+fn samples_follow_the_seed_and_the_image_and_not_the_batch() {
+    for decoder in decoders(5) {
+        let prefix = prefix(5, 4);
+        let spec = DecodeSpec { method: Method::Sample, max_length: 8, seed: 11, ..DecodeSpec::default() };
+        let all = generate(decoder.as_ref(), &prefix, &spec, SPECIAL);
+        let part = generate_from(decoder.as_ref(), &prefix.narrow(2, 2), &spec, SPECIAL, 2);
+        let tokens = |captions: &[Generated]| captions.iter().map(|caption| caption.tokens.clone()).collect::<Vec<_>>();
+        assert_eq!(tokens(&part), tokens(&all[2..4]));
+        let other = generate(decoder.as_ref(), &prefix, &DecodeSpec { seed: 12, ..spec }, SPECIAL);
+        assert_ne!(tokens(&all), tokens(&other));
+        // What is said of a sampled caption's probability is what scoring it says.
+        for (image, caption) in all.iter().enumerate() {
+            let ended = caption.tokens.len() < spec.max_length;
+            let alone = prefix.narrow(image as i64, 1);
+            let scored = log_prob(decoder.as_ref(), &alone, &caption.tokens, ended);
+            if ended {
+                assert!((scored - caption.log_prob).abs() < 1e-4, "{scored} {}", caption.log_prob);
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_is_a_share_of_what_is_there() {
+    let prefix = prefix(2, 6); // image 1 lacks its first column, vectors 0 to 3
+    let captions = Captions::pack(&[(1, &[4, 5]), (0, &[6])], SPECIAL, 40);
+    let mut decoders = decoders(2).into_iter();
+    assert!(decoders.next().unwrap().attention(&prefix, &captions).is_none());
+    let weights = decoders.next().unwrap().attention(&prefix, &captions).unwrap(); // [5, 5]
+    assert_eq!(weights.size(), [5, 5]);
+    for (row, owner) in crate::batch::rows_of(&weights).iter().zip(Vec::<i64>::try_from(&captions.owner).unwrap()) {
+        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        let first: f32 = row[..4].iter().sum();
+        assert_eq!(first == 0.0, owner == 0, "{row:?}"); // the longer caption, of image 1, comes first
+    }
+}

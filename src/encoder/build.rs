@@ -5,6 +5,8 @@
 
 use std::collections::HashSet;
 
+use half::f16;
+
 use super::onnx::attribute_proto::AttributeType;
 use super::onnx::tensor_proto::DataType;
 use super::onnx::tensor_shape_proto::{Dimension, dimension};
@@ -83,6 +85,12 @@ impl<'g> Builder<'g> {
         self.constant(&[values.len()], DataType::Int64, raw)
     }
 
+    /// A constant of f16, by its name.
+    pub fn halves(&mut self, dims: &[usize], values: &[f16]) -> String {
+        let raw = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.constant(dims, DataType::Float16, raw)
+    }
+
     fn constant(&mut self, dims: &[usize], element: DataType, raw_data: Vec<u8>) -> String {
         let name = self.fresh("constant");
         self.graph.initializer.push(TensorProto {
@@ -125,6 +133,11 @@ impl<'g> Builder<'g> {
 /// An integer attribute.
 pub(super) fn integer(name: &str, value: i64) -> AttributeProto {
     AttributeProto { i: Some(value), ..attribute(name, AttributeType::Int) }
+}
+
+/// An attribute that is one number.
+pub(super) fn float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto { f: Some(value), ..attribute(name, AttributeType::Float) }
 }
 
 /// An attribute that is a list of integers.

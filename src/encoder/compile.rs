@@ -8,15 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use icecap_cache::Dtype;
+use ort::value::TensorElementType;
 
 use super::blocked::{self, Shapes, Table};
 use super::build::{Builder, value_info};
+use super::device::Device;
 use super::input::{ImageInput, Layout};
 use super::model::Model;
 use super::onnx::OperatorSetIdProto;
-use super::plan::{Device, EncoderPlan, Tap, key_fields};
+use super::plan::{EncoderPlan, Precision, Tap, key_fields};
 use super::probe::Probed;
-use super::{EncoderError, epilogue, graph, probe, prologue, taps};
+use super::{EncoderError, epilogue, graph, halve, probe, prologue, taps};
 
 /// What one output of a compiled encoder is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub struct OutputInfo {
     pub name: String,
     /// Shape of a row.
     pub row_shape: Vec<usize>,
-    /// Its element type.
+    /// The element type in which it is given out.
     pub dtype: Dtype,
 }
 
@@ -65,6 +67,7 @@ struct Inner {
     outputs: Vec<Output>,
     infos: Vec<OutputInfo>,
     shapes: Shapes,
+    notes: Vec<String>,
     host: OnceLock<Vec<u8>>,
     device: OnceLock<Vec<u8>>,
     fast: OnceLock<Option<Fast>>,
@@ -86,14 +89,23 @@ pub fn compile(path: &Path, plan: &EncoderPlan) -> Result<CompiledEncoder, Encod
     let mut model = Model::read(path)?;
     let image = ImageInput::find(&model)?;
     image.check_size(&model, plan.height, plan.width)?;
-    let tensors: Vec<&str> = plan.taps.iter().map(|tap| tap.tensor.as_str()).collect();
+    let tensors: Vec<&str> = plan.taps.iter().flat_map(|tap| &tap.tensors).map(String::as_str).collect();
     taps::check(&model, &image, &tensors)?;
     graph::prune(model.graph_mut(), &tensors);
     graph::gather_constants(model.graph_mut());
     model.inline_external()?;
     modernise(&mut model);
-    let (probed, shapes) = taps::probe(&model, &image, plan, &tensors)?;
-    let input = probe::fix_input(&mut model, &image, image.shape(plan.batch, plan.height, plan.width));
+    let (mut probed, shapes) = taps::probe(&model, &image, plan, &tensors)?;
+    let shape = image.shape(plan.batch, plan.height, plan.width);
+    let input = probe::fix_input(&mut model, &image, shape);
+    let mut notes = Vec::new();
+    if plan.precision == Precision::F16 {
+        let halved = halve::rewrite(&mut model, &input, shape, &tensors)?;
+        for (_, probed) in tensors.iter().zip(&mut probed).filter(|(tensor, _)| halved.half.contains(**tensor)) {
+            probed.element = TensorElementType::Float16;
+        }
+        notes = halved.notes;
+    }
     let outputs = add_epilogue(&mut model, plan, &probed)?;
     let infos = outputs.iter().map(|output| output.info.clone()).collect();
     let inner = Inner {
@@ -104,6 +116,7 @@ pub fn compile(path: &Path, plan: &EncoderPlan) -> Result<CompiledEncoder, Encod
         outputs,
         infos,
         shapes,
+        notes,
         host: OnceLock::new(),
         device: OnceLock::new(),
         fast: OnceLock::new(),
@@ -122,12 +135,15 @@ fn add_epilogue(model: &mut Model, plan: &EncoderPlan, probed: &[Probed]) -> Res
     let mut builder = Builder::new(graph, opset);
     let mut outputs = Vec::with_capacity(plan.taps.len());
     let mut declared = Vec::with_capacity(plan.taps.len());
-    for (index, (tap, probed)) in plan.taps.iter().zip(probed).enumerate() {
-        let rows = epilogue::rows(&mut builder, tap, probed)?;
+    let mut probed = probed;
+    for (index, tap) in plan.taps.iter().enumerate() {
+        let (own, rest) = probed.split_at(tap.tensors.len());
+        probed = rest;
+        let rows = epilogue::rows(&mut builder, tap, own)?;
         let name = output_name(index);
-        epilogue::finish(&mut builder, &rows.tensor, &name, tap.dtype);
+        epilogue::finish(&mut builder, &rows.tensor, &name, rows.info.dtype);
         let shape: Vec<usize> = std::iter::once(plan.batch).chain(rows.shape).collect();
-        declared.push(value_info(&name, epilogue::element_type(tap.dtype), &shape));
+        declared.push(value_info(&name, epilogue::element_type(rows.info.dtype), &shape));
         outputs.push(Output { name, shape, info: rows.info });
     }
     builder.append();
@@ -159,6 +175,11 @@ impl CompiledEncoder {
     /// The file it was compiled from.
     pub fn path(&self) -> &Path {
         &self.inner.model.path
+    }
+
+    /// What whoever asked for this precision should know: weights that f16 cannot hold.
+    pub fn notes(&self) -> &[String] {
+        &self.inner.notes
     }
 
     /// Nodes of the edited graph, prologue left out.
@@ -198,6 +219,10 @@ impl CompiledEncoder {
     pub(super) fn fast(&self) -> Result<Option<&Fast>, EncoderError> {
         if let Some(fast) = self.inner.fast.get() {
             return Ok(fast.as_ref());
+        }
+        // Its kernels are made of f32.
+        if self.inner.plan.precision != Precision::F32 {
+            return Ok(None);
         }
         let mut model = self.inner.model.clone();
         let opset = model.opset();

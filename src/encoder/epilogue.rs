@@ -26,10 +26,55 @@ pub(super) struct Rows {
     pub info: OutputInfo,
 }
 
-/// Adds what turns `tap.tensor` into rows.
-pub(super) fn rows(builder: &mut Builder<'_>, tap: &Tap, probed: &Probed) -> Result<Rows, EncoderError> {
+/// One tensor's vectors, pooled, still `f32`.
+struct Part {
+    tensor: String,
+    /// Its shape without the batch.
+    shape: Vec<usize>,
+    row_shape: Vec<usize>,
+}
+
+/// Adds what turns `tap.tensors`, which are `probed`, into rows.
+pub(super) fn rows(builder: &mut Builder<'_>, tap: &Tap, probed: &[Probed]) -> Result<Rows, EncoderError> {
+    let parts = tap.tensors.iter().zip(probed).map(|(tensor, probed)| part(builder, tap, tensor, probed));
+    let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
+    let whole = if parts.len() == 1 { parts.remove(0) } else { joined(builder, tap, &parts)? };
+    let Part { tensor, shape, row_shape } = whole;
+    let tensor = if tap.l2 { unit_length(builder, &tensor) } else { tensor };
+    Ok(Rows { tensor, shape, info: OutputInfo { name: tap.name.clone(), row_shape, dtype: tap.given() } })
+}
+
+/// The vectors of several tensors side by side: `[N, D1]` and `[N, D2]` give `[N, D1+D2]`, `[N, K, C1]` and `[N, K, C2]` give
+/// `[N, K, C1+C2]`.
+fn joined(builder: &mut Builder<'_>, tap: &Tap, parts: &[Part]) -> Result<Part, EncoderError> {
+    let vectors = |part: &Part| part.row_shape.split_last().map(|(width, vectors)| (*width, vectors.to_vec()));
+    let all: Vec<(usize, Vec<usize>)> = parts.iter().filter_map(vectors).collect();
+    let Some((_, first)) = all.first().filter(|(_, first)| all.iter().all(|(_, vectors)| vectors == first)) else {
+        let shapes = tap.tensors.iter().zip(parts).map(|(tensor, part)| (tensor.clone(), part.row_shape.clone()));
+        return Err(EncoderError::TapsDiffer { column: tap.name.clone(), taps: shapes.collect() });
+    };
+    let aligned: Vec<String> = parts.iter().map(|part| aligned(builder, part)).collect();
+    let row_shape = [&first[..], &[all.iter().map(|(width, _)| width).sum()]].concat();
+    // The last axis, counted with the batch: older versions of Concat know no negative ones.
+    let axis = vec![integer("axis", row_shape.len() as i64)];
+    let tensor = builder.node("Concat", &aligned.iter().map(String::as_str).collect::<Vec<_>>(), axis);
+    Ok(Part { tensor, shape: row_shape.clone(), row_shape })
+}
+
+/// The part in the shape of its rows: a map that is a grid already still has two axes of positions.
+fn aligned(builder: &mut Builder<'_>, part: &Part) -> String {
+    if part.shape == part.row_shape {
+        return part.tensor.clone();
+    }
+    let sizes: Vec<i64> = std::iter::once(0).chain(part.row_shape.iter().map(|&size| size as i64)).collect();
+    let shape = builder.integers(&sizes);
+    builder.node("Reshape", &[&part.tensor, &shape], Vec::new())
+}
+
+/// One tensor of a tap, pooled.
+fn part(builder: &mut Builder<'_>, tap: &Tap, tensor: &str, probed: &Probed) -> Result<Part, EncoderError> {
     let inner: Vec<usize> = probed.shape[1..].iter().map(|&size| size as usize).collect();
-    let x = to_f32(builder, &tap.tensor, probed.element);
+    let x = to_f32(builder, tensor, probed.element);
     let (x, shape, row_shape) = match (tap.pool, inner.as_slice()) {
         (Pool::None, &[channels, height, width]) => {
             let x = builder.node("Transpose", &[&x], vec![integer_list("perm", &[0, 2, 3, 1])]);
@@ -53,14 +98,13 @@ pub(super) fn rows(builder: &mut Builder<'_>, tap: &Tap, probed: &Probed) -> Res
         _ => {
             return Err(EncoderError::PoolNeedsMap {
                 column: tap.name.clone(),
-                tensor: tap.tensor.clone(),
+                tensor: tensor.to_owned(),
                 pool: tap.pool.to_string(),
                 shape: inner,
             });
         }
     };
-    let x = if tap.l2 { unit_length(builder, &x) } else { x };
-    Ok(Rows { tensor: x, shape, info: OutputInfo { name: tap.name.clone(), row_shape, dtype: tap.dtype } })
+    Ok(Part { tensor: x, shape, row_shape })
 }
 
 fn to_f32(builder: &mut Builder<'_>, tensor: &str, element: TensorElementType) -> String {
@@ -128,10 +172,10 @@ pub(super) fn finish(builder: &mut Builder<'_>, rows: &str, output: &str, dtype:
     }
 }
 
-/// ONNX's name of a column's element type.
+/// ONNX's name of the element type in which rows leave the graph; see [`Tap::given`].
 pub(super) fn element_type(dtype: Dtype) -> DataType {
     match dtype {
-        Dtype::F32 => DataType::Float,
+        Dtype::F32 | Dtype::I8 => DataType::Float,
         Dtype::F16 => DataType::Float16,
         Dtype::Bf16 => DataType::Bfloat16,
     }

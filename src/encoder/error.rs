@@ -122,7 +122,10 @@ pub enum EncoderError {
         version: i64,
     },
     /// No input takes pictures.
-    #[error("`{}` has no image input: a float tensor of 4 dimensions with 3 channels; its inputs are {inputs}", path.display())]
+    #[error(
+        "`{}` has no image input: a float tensor of 4 dimensions with 3 channels; its inputs are {inputs}\nhint: export it with the batch first, as [N, 3, H, W] or [N, H, W, 3]",
+        path.display()
+    )]
     NoImageInput {
         /// The model.
         path: PathBuf,
@@ -199,6 +202,18 @@ pub enum EncoderError {
         /// Images in the batch.
         batch: usize,
     },
+    /// A tensor of more elements than a row may have.
+    #[error("tensor `{tensor}` of `{}` has shape {shape:?}: a row would have more than {most} elements\nhint: tap another tensor; `icecap inspect {}` lists them", path.display(), path.display())]
+    RowTooLarge {
+        /// The model.
+        path: PathBuf,
+        /// The tap.
+        tensor: String,
+        /// Its shape, batch first.
+        shape: Vec<i64>,
+        /// Most elements.
+        most: u64,
+    },
     /// A grid of a tensor that is no map.
     #[error(
         "column `{column}` pools `{tensor}` by `{pool}`, but its rows have shape {shape:?}\nhint: only maps [C, H, W] can be pooled so; set pool = \"none\""
@@ -212,6 +227,17 @@ pub enum EncoderError {
         pool: String,
         /// Shape of a row before pooling.
         shape: Vec<usize>,
+    },
+    /// Several layers in one column whose vectors don't lie side by side.
+    #[error(
+        "column `{column}` can't join {}: they have different numbers of vectors\nhint: pool them alike, by pool = \"global\" or a grid such as pool = \"7x7\"",
+        with_shapes(taps)
+    )]
+    TapsDiffer {
+        /// The column.
+        column: String,
+        /// Each tap, and the shape of its rows after pooling.
+        taps: Vec<(String, Vec<usize>)>,
     },
     /// Two columns of one name.
     #[error("two columns are called `{column}`\nhint: give one of them another name")]
@@ -245,6 +271,14 @@ pub enum EncoderError {
         #[source]
         source: ort::Error,
     },
+    /// In f16 a value went beyond what it holds.
+    #[error(
+        "column `{column}` has rows that are no numbers: some layer's values go beyond f16's 65504\nhint: set precision = \"f32\" in [encoder]"
+    )]
+    NotFinite {
+        /// The column.
+        column: String,
+    },
     /// A buffer of the wrong length or alignment, or the wrong number of them.
     #[error("{what}: expected {expected}, found `{found}`")]
     Buffer {
@@ -256,10 +290,18 @@ pub enum EncoderError {
         found: usize,
     },
     /// A device that cannot be read.
-    #[error("`{value}` is no device\nhint: cpu, cuda or cuda:N")]
+    #[error("`{value}` is no device\nhint: cpu, cuda, cuda:N, or several GPUs such as cuda:0,1")]
     DeviceSyntax {
         /// As typed.
         value: String,
+    },
+    /// A GPU named twice.
+    #[error("`{value}` names GPU {number} twice\nhint: name each once; a GPU gets two sessions by itself")]
+    DeviceTwice {
+        /// As typed.
+        value: String,
+        /// The GPU.
+        number: u32,
     },
     /// A pooling that cannot be read.
     #[error("`{value}` is no pooling\nhint: none, global, or a grid such as 7x7")]
@@ -305,6 +347,10 @@ impl EncoderError {
 
 fn bullets(lines: &[String]) -> String {
     lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
+fn with_shapes(taps: &[(String, Vec<usize>)]) -> String {
+    taps.iter().map(|(tap, shape)| format!("`{tap}` {shape:?}")).collect::<Vec<_>>().join(" and ")
 }
 
 fn did_you_mean(nearest: &[String]) -> String {

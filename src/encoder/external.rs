@@ -8,6 +8,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use super::EncoderError;
+use super::model::MAX_BYTES;
 use super::onnx::{StringStringEntryProto, TensorProto};
 
 /// Where a tensor's bytes are.
@@ -84,6 +85,9 @@ impl Reference {
                 end,
                 bytes,
             });
+        }
+        if end - self.offset > MAX_BYTES {
+            return Err(EncoderError::TooLarge { path: self.model.clone(), bytes: end - self.offset });
         }
         let mut data = vec![0; (end - self.offset) as usize];
         file.seek(SeekFrom::Start(self.offset)).map_err(|error| self.missing(error))?;

@@ -98,7 +98,7 @@ pub(super) fn gather_constants(graph: &mut GraphProto) {
         }
         let inner = node.domain().is_empty() && node.output.len() == 1 && !outputs.contains(&node.output[0]);
         match node.op_type() {
-            "Identity" if inner && names.contains_key(&node.input[0]) => {
+            "Identity" if inner && node.input.first().is_some_and(|input| names.contains_key(input)) => {
                 names.insert(node.output[0].clone(), node.input[0].clone());
             }
             "Constant" if inner && node.attribute.len() == 1 && node.attribute[0].t.is_some() => {

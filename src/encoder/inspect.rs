@@ -50,6 +50,7 @@ pub fn inspect_at(path: &Path, size: Option<[usize; 2]>) -> Result<Vec<TensorInf
     let [height, width] = size.unwrap_or([image.height.unwrap_or(crop[0]), image.width.unwrap_or(crop[1])]);
     image.check_size(&model, height, width)?;
     let batch = image.batch.unwrap_or(2);
+    super::plan::check_sizes(batch, height, width)?;
     let names = from_the_picture(model.graph(), &image);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     graph::prune(model.graph_mut(), &names);
@@ -123,8 +124,8 @@ fn list(
         infos.push(TensorInfo {
             name: name.to_owned(),
             operator: graph.node[made[name]].op_type().to_owned(),
-            multiply_adds: needed.into_iter().map(|index| costs[index]).sum(),
-            bytes_a_row_f16: 2 * shape.iter().map(|&size| size as u64).product::<u64>(),
+            multiply_adds: needed.into_iter().fold(0, |sum: u64, index| sum.saturating_add(costs[index])),
+            bytes_a_row_f16: shape.iter().fold(2, |bytes: u64, &size| bytes.saturating_mul(size as u64)),
             shape,
         });
     }
@@ -141,21 +142,24 @@ fn is_tappable(probed: &Probed, batch: usize) -> bool {
 
 /// Multiply-adds of one node for the whole batch.
 fn multiply_adds<'a>(node: &NodeProto, shape_of: &impl Fn(&str) -> Option<&'a [i64]>) -> u64 {
-    let count = |dims: &[i64]| dims.iter().map(|&size| size.max(0) as u64).product::<u64>();
+    // Sizes are what a file says: numbers beyond sense must not wrap around to small ones.
+    let count = |dims: &[i64]| dims.iter().fold(1u64, |count, &size| count.saturating_mul(size.max(0) as u64));
     let shape = |index: usize| node.input.get(index).and_then(|name| shape_of(name));
     let output = node.output.first().and_then(|name| shape_of(name)).map_or(0, count);
     match node.op_type() {
         // Weights [out, in / groups, k, k]: each output element sums over all but the first.
-        "Conv" => shape(1).map_or(0, |weights| output * count(&weights[1..])),
+        "Conv" => shape(1).map_or(0, |weights| output.saturating_mul(count(&weights[1..]))),
         "ConvTranspose" => match (shape(0), shape(1)) {
-            (Some(input), Some(weights)) => count(input) * count(&weights[1..]),
+            (Some(input), Some(weights)) => count(input).saturating_mul(count(&weights[1..])),
             _ => 0,
         },
-        "MatMul" => shape(0).and_then(|left| left.last()).map_or(0, |&inner| output * inner.max(0) as u64),
+        "MatMul" => {
+            shape(0).and_then(|left| left.last()).map_or(0, |&inner| output.saturating_mul(inner.max(0) as u64))
+        }
         "Gemm" => {
             let transposed = node.attribute.iter().any(|attribute| attribute.name() == "transA" && attribute.i() != 0);
             let inner = shape(0).and_then(|left| left.get(usize::from(!transposed)));
-            inner.map_or(0, |&inner| output * inner.max(0) as u64)
+            inner.map_or(0, |&inner| output.saturating_mul(inner.max(0) as u64))
         }
         _ => 0,
     }

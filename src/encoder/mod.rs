@@ -12,14 +12,18 @@
 //! one because the later nodes are gone; and a map pooled inside never leaves the device.
 
 mod blocked;
+mod buffers;
 mod build;
 mod compile;
+mod constant;
 mod cuda;
+mod device;
 mod epilogue;
 mod error;
 mod export;
 mod external;
 mod graph;
+mod halve;
 mod input;
 mod inspect;
 pub mod known;
@@ -36,14 +40,15 @@ mod session;
 mod taps;
 
 pub use compile::{CompiledEncoder, OutputInfo, compile};
+pub use device::{Device, Devices};
 pub use error::EncoderError;
 pub use export::export;
 pub use inspect::{TensorInfo, inspect, inspect_at};
 pub use known::{Known, known};
 pub use metadata::{ModelMetadata, read_metadata};
 pub use model::model_digest;
-pub use plan::{Channels, Device, EncoderPlan, Normalize, Pool, REWRITE_VERSION, Tap, key_fields};
-pub use runtime::{RuntimeInfo, init_runtime, resolve};
+pub use plan::{Channels, EncoderPlan, Normalize, Pool, Precision, REWRITE_VERSION, Tap, key_fields};
+pub use runtime::{RuntimeInfo, init_runtime, resolve, resolve_all};
 pub use session::{EncoderSession, Kernels};
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::EncoderError;
+use super::halve::HALF_VERSION;
 
 /// Version of the graph edit. Raise it whenever the same plan would give other bytes.
 pub const REWRITE_VERSION: u32 = 1;
@@ -110,27 +111,63 @@ impl<'de> Deserialize<'de> for Pool {
     }
 }
 
-/// One column: a tensor of the encoder, pooled, normalised and cast.
+/// One column: tensors of the encoder, pooled, joined, normalised and cast.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Tap {
     /// The column's name.
     pub name: String,
-    /// The tensor in the ONNX graph.
-    pub tensor: String,
+    /// The tensors in the ONNX graph. The vectors of several are joined along their width, in this order.
+    pub tensors: Vec<String>,
     /// How a map becomes a row.
     #[serde(default)]
     pub pool: Pool,
-    /// Divide each vector by its Euclidean length.
+    /// Divide each vector (of several tensors, the joined one) by its Euclidean length.
     #[serde(default)]
     pub l2: bool,
-    /// The column's element type.
+    /// The column's element type. Rows for `i8` leave the encoder as `f32`: their scale is known when all of a row is.
     #[serde(default = "default_dtype")]
     pub dtype: Dtype,
 }
 
+impl Tap {
+    /// The element type in which the encoder gives the rows.
+    pub fn given(&self) -> Dtype {
+        match self.dtype {
+            Dtype::I8 => Dtype::F32,
+            dtype => dtype,
+        }
+    }
+
+    /// For the key: a name, as it was when a column had one tensor, or a list of names.
+    fn tensors_value(&self) -> Value {
+        match self.tensors.as_slice() {
+            [tensor] => json!(tensor),
+            tensors => json!(tensors),
+        }
+    }
+}
+
 fn default_dtype() -> Dtype {
     Dtype::F16
+}
+
+/// The type in which the encoder computes. Rows are cast to the column's dtype either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// As the model was trained.
+    #[default]
+    F32,
+    /// Weights and activations in half the bytes, an island of `f32` where that would cost accuracy: for GPUs.
+    F16,
+}
+
+impl Precision {
+    /// Is it the default, which needs no mention?
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
 }
 
 /// Everything the graph edit needs: the picture, the batch and the taps.
@@ -145,6 +182,9 @@ pub struct EncoderPlan {
     pub width: usize,
     /// Images a run; every run has exactly so many.
     pub batch: usize,
+    /// What the encoder computes in.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// The columns, in the order of the outputs.
     pub taps: Vec<Tap>,
 }
@@ -152,21 +192,7 @@ pub struct EncoderPlan {
 impl EncoderPlan {
     /// Refuses numbers that make no sense and columns of one name.
     pub(super) fn check(&self) -> Result<(), EncoderError> {
-        let size = format!("{}x{}", self.height, self.width);
-        if self.height == 0 || self.width == 0 || self.height.max(self.width) > 1 << 14 {
-            return Err(EncoderError::Plan {
-                field: "the picture's size",
-                value: size,
-                wanted: "1 to 16384 pixels a side",
-            });
-        }
-        if self.batch == 0 || self.batch > 1 << 16 {
-            return Err(EncoderError::Plan {
-                field: "batch",
-                value: self.batch.to_string(),
-                wanted: "1 to 65536 images",
-            });
-        }
+        check_sizes(self.batch, self.height, self.width)?;
         if self.taps.is_empty() {
             return Err(EncoderError::Plan {
                 field: "the list of columns",
@@ -187,6 +213,10 @@ impl EncoderPlan {
             if self.taps[..index].iter().any(|other| other.name == tap.name) {
                 return Err(EncoderError::DuplicateColumn { column: tap.name.clone() });
             }
+            if tap.tensors.is_empty() {
+                let (field, value) = ("the list of taps of a column", tap.name.clone());
+                return Err(EncoderError::Plan { field, value, wanted: "tap one tensor at least" });
+            }
         }
         Ok(())
     }
@@ -197,6 +227,18 @@ impl EncoderPlan {
     }
 }
 
+/// Refuses sizes that no encoder is meant for, whether a recipe or a model's file says them.
+pub(super) fn check_sizes(batch: usize, height: usize, width: usize) -> Result<(), EncoderError> {
+    if height == 0 || width == 0 || height.max(width) > 1 << 14 {
+        let value = format!("{height}x{width}");
+        return Err(EncoderError::Plan { field: "the picture's size", value, wanted: "1 to 16384 pixels a side" });
+    }
+    if batch == 0 || batch > 1 << 16 {
+        return Err(EncoderError::Plan { field: "batch", value: batch.to_string(), wanted: "1 to 65536 images" });
+    }
+    Ok(())
+}
+
 /// Everything of the encoder that decides a column's bytes, in order: for the column's key.
 ///
 /// Left out on purpose: the column's name, the batch, and who computes (execution provider, kernels). A row does not depend
@@ -205,9 +247,9 @@ pub fn key_fields(model_digest: &str, plan: &EncoderPlan, tap: &Tap) -> Vec<(Str
     let n = &plan.normalize;
     let field = |name: &str, value: Value| (format!("encoder.{name}"), value);
     let decimals = |values: &[f32]| Value::from_iter(values.iter().map(|&value| shortest(value)));
-    vec![
+    let mut fields = vec![
         field("model", json!(model_digest)),
-        field("tensor", json!(tap.tensor)),
+        field("tensor", tap.tensors_value()),
         field("pool", json!(tap.pool)),
         field("l2", json!(tap.l2)),
         field("dtype", json!(tap.dtype)),
@@ -218,42 +260,16 @@ pub fn key_fields(model_digest: &str, plan: &EncoderPlan, tap: &Tap) -> Vec<(Str
         field("scale", shortest(n.scale)),
         field("channels", json!(n.channels)),
         field("rewrite", json!(REWRITE_VERSION)),
-    ]
+    ];
+    // Columns made before there was a choice have no such field, and keep their keys.
+    if !plan.precision.is_f32() {
+        fields.push(field("precision", json!(plan.precision)));
+        fields.push(field("precision_version", json!(HALF_VERSION)));
+    }
+    fields
 }
 
 /// The shortest decimal that means this `f32`: 0.485, and not the 0.48500001430511475 that an `f64` would make of it.
 fn shortest(value: f32) -> Value {
     value.to_string().parse::<f64>().map_or(Value::Null, |value| json!(value))
-}
-
-/// Where the encoder runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Device {
-    /// The processor.
-    #[default]
-    Cpu,
-    /// The NVIDIA device of this number.
-    Cuda(u32),
-}
-
-impl FromStr for Device {
-    type Err = EncoderError;
-
-    fn from_str(text: &str) -> Result<Self, EncoderError> {
-        let number = |text: &str| text.strip_prefix("cuda:")?.parse().ok().map(Self::Cuda);
-        match text {
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            other => number(other).ok_or_else(|| EncoderError::DeviceSyntax { value: text.to_owned() }),
-        }
-    }
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => out.write_str("cpu"),
-            Self::Cuda(number) => write!(out, "cuda:{number}"),
-        }
-    }
 }

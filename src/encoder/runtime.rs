@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock};
 
 use ort::environment::Environment;
 
-use super::{Device, EncoderError, cuda};
+use super::{Device, Devices, EncoderError, cuda};
 
 /// The ONNX Runtime in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,13 +53,36 @@ pub(super) fn environment() -> Result<&'static Environment, EncoderError> {
 
 /// The device to use for the one asked for, with a plain line to print when that is another one.
 pub fn resolve(device: Device) -> (Device, Option<String>) {
-    match device {
-        Device::Cpu => (Device::Cpu, None),
-        Device::Cuda(number) => match cuda::missing(number, LOADED.get().map(|loaded| loaded.info.path.as_path())) {
-            None => (device, None),
-            Some(why) => (Device::Cpu, Some(format!("`{device}` was asked for, but {why}: encoding on the CPU"))),
-        },
+    let (devices, mut lines) = resolve_all(&Devices::from(device));
+    (devices[0], lines.pop())
+}
+
+/// The same for several: those that can be used, and a plain line for each that can't; the CPU where none can.
+pub fn resolve_all(devices: &Devices) -> (Vec<Device>, Vec<String>) {
+    let loaded = LOADED.get().map(|loaded| loaded.info.path.as_path());
+    choose(devices, |number| cuda::missing(number, loaded))
+}
+
+fn choose(devices: &Devices, missing: impl Fn(u32) -> Option<String>) -> (Vec<Device>, Vec<String>) {
+    let (mut found, mut lines) = (Vec::new(), Vec::new());
+    for &device in devices.as_slice() {
+        match device {
+            Device::Cpu => found.push(device),
+            Device::Cuda(number) => match missing(number) {
+                None => found.push(device),
+                Some(why) => lines.push(format!("`{device}` was asked for, but {why}")),
+            },
+        }
     }
+    if found.is_empty() {
+        found.push(Device::Cpu);
+    }
+    if let Some(last) = lines.last_mut() {
+        let names: Vec<String> = found.iter().map(ToString::to_string).collect();
+        let on = if found == [Device::Cpu] { "the CPU".to_owned() } else { names.join(" and ") };
+        last.push_str(&format!(": encoding on {on}"));
+    }
+    (found, lines)
 }
 
 fn load(library: Option<&Path>) -> Result<Loaded, EncoderError> {
@@ -220,6 +243,22 @@ mod tests {
         insta::assert_snapshot!(error, @r"
         `DIR/libonnxruntime.so` is not a usable ONNX Runtime
         hint: icecap needs version 1.22 or newer; `make setup` installs one
+        ");
+    }
+
+    #[test]
+    fn of_several_gpus_those_that_are_there_are_used() {
+        let one_of = |number| (number >= 2).then(|| "this machine has 2 CUDA devices".to_owned());
+        let all = |text: &str| choose(&text.parse().unwrap(), one_of);
+        assert_eq!(all("cuda:0,1"), (vec![Device::Cuda(0), Device::Cuda(1)], Vec::new()));
+        let (devices, lines) = all("cuda:1,2");
+        assert_eq!(devices, [Device::Cuda(1)]);
+        insta::assert_snapshot!(lines.join("\n"), @"`cuda:2` was asked for, but this machine has 2 CUDA devices: encoding on cuda:1");
+        let (devices, lines) = all("cuda:2,3");
+        assert_eq!(devices, [Device::Cpu]);
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        `cuda:2` was asked for, but this machine has 2 CUDA devices
+        `cuda:3` was asked for, but this machine has 2 CUDA devices: encoding on the CPU
         ");
     }
 

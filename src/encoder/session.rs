@@ -1,35 +1,36 @@
 //! Runs a compiled encoder: one session a worker, rows written straight into the caller's memory.
 //!
-//! Must not know files or caches. The output slices are lent to ONNX Runtime for one run only: they are bound before it
-//! and unbound after it, on success and on failure, so that no pointer outlives the borrow. All `unsafe` of running is here.
+//! Must not know files or caches. On a GPU a session has one batch under way: two sessions, fed from one queue, keep it busy, one
+//! computing while the other's rows and pictures travel. That costs the weights twice, and needs no streams or events of our own.
 //!
 //! Denormals are left as they are: ONNX Runtime's switch changes the thread that opens the session for good, and trained
 //! encoders hold none (39.2 against 39.6 images/s, within the noise).
 
 use std::sync::Arc;
 
-use half::{bf16, f16};
 use icecap_cache::Dtype;
-use ort::memory::{Allocator, MemoryInfo};
+use ort::ep::ArenaExtendStrategy;
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{IoBinding, Session};
-use ort::value::{PrimitiveTensorElementType, Shape, Tensor, TensorRefMut};
 
 use super::blocked::{self, Table};
+use super::buffers::Buffers;
 use super::compile::{CompiledEncoder, Output};
-use super::pixels::Affine;
-use super::plan::Device;
-use super::{EncoderError, prologue, runtime};
+use super::device::Device;
+use super::plan::Precision;
+use super::{EncoderError, runtime};
 
 /// One worker's session. [`EncoderSession::run`] takes exactly a batch.
 pub struct EncoderSession {
     session: Session,
     binding: IoBinding,
-    input: Input,
+    buffers: Buffers,
     outputs: Vec<Output>,
     batch: usize,
     images_bytes: usize,
     kernels: Kernels,
+    precision: Precision,
 }
 
 /// Who computes the convolutions on the CPU.
@@ -47,14 +48,6 @@ impl Default for Kernels {
     fn default() -> Self {
         if cfg!(debug_assertions) { Self::Provider } else { Self::Own }
     }
-}
-
-/// What the session reads.
-enum Input {
-    /// `f32`, written by the CPU.
-    Host { name: String, images: Tensor<f32>, affine: Affine, area: usize },
-    /// The bytes themselves.
-    Device { images: Tensor<u8> },
 }
 
 impl EncoderSession {
@@ -84,11 +77,17 @@ impl EncoderSession {
     ) -> Result<Self, EncoderError> {
         match (device, kernels) {
             (Device::Cpu, Kernels::Own) => match encoder.fast()? {
-                Some(fast) => Self::open(encoder, device, intra_threads, &fast.bytes, Some(&fast.table)),
-                None => Self::open(encoder, device, intra_threads, encoder.model_bytes(device)?, None),
+                Some(fast) => Self::open(encoder, device, intra_threads, &fast.bytes, Some(&fast.table), false),
+                None => Self::open(encoder, device, intra_threads, encoder.model_bytes(device)?, None, false),
             },
-            _ => Self::open(encoder, device, intra_threads, encoder.model_bytes(device)?, None),
+            _ => Self::open(encoder, device, intra_threads, encoder.model_bytes(device)?, None, false),
         }
+    }
+
+    /// A session on the CPU that goes about its memory as on a GPU.
+    #[cfg(test)]
+    pub(super) fn rehearsal(encoder: &CompiledEncoder) -> Result<Self, EncoderError> {
+        Self::open(encoder, Device::Cpu, 1, encoder.model_bytes(Device::Cuda(0))?, None, true)
     }
 
     /// Which kernels it runs, for a column's provenance: rows of different kernels differ in their last bits.
@@ -102,6 +101,7 @@ impl EncoderSession {
         intra_threads: usize,
         bytes: &[u8],
         table: Option<&Arc<Table>>,
+        staged: bool,
     ) -> Result<Self, EncoderError> {
         let rejected = |source| EncoderError::Rejected { path: encoder.path_buf(), source };
         let mut builder = options(device, intra_threads)?.map_err(rejected)?;
@@ -111,11 +111,24 @@ impl EncoderSession {
         }
         let kernels = if table.is_some() { Kernels::Own } else { Kernels::Provider };
         let session = builder.commit_from_memory(bytes).map_err(rejected)?;
-        let binding = session.create_binding().map_err(rejected)?;
+        let mut binding = session.create_binding().map_err(rejected)?;
         let plan = encoder.plan();
-        let input = Input::new(encoder, device).map_err(rejected)?;
+        let buffers = match device {
+            Device::Cpu if !staged => Buffers::lent(encoder),
+            _ => Buffers::staged(encoder, &reachable(&session, device), &mut binding),
+        };
+        let buffers = buffers.map_err(rejected)?;
         let outputs = encoder.graph_outputs().to_vec();
-        Ok(Self { session, binding, input, outputs, batch: plan.batch, images_bytes: plan.images_bytes(), kernels })
+        Ok(Self {
+            session,
+            binding,
+            buffers,
+            outputs,
+            batch: plan.batch,
+            images_bytes: plan.images_bytes(),
+            kernels,
+            precision: plan.precision,
+        })
     }
 
     /// Images a run.
@@ -127,13 +140,25 @@ impl EncoderSession {
     /// shorter batch is padded by the caller; a row does not depend on the others.
     ///
     /// # Errors
-    /// [`EncoderError::Buffer`] for a buffer of another length or not aligned to its elements; [`EncoderError::Run`].
+    /// [`EncoderError::Buffer`] for a buffer of another length or not aligned to its elements; [`EncoderError::Run`];
+    /// [`EncoderError::NotFinite`] where f16 was too small for the network.
     pub fn run(&mut self, images: &[u8], outputs: &mut [&mut [u8]]) -> Result<(), EncoderError> {
         self.check(images, outputs)?;
-        let answer = self.bind_and_run(images, outputs);
-        // Whatever happened, the session must not keep pointers into slices that were lent for this call.
-        self.binding.clear_outputs();
-        answer.map_err(|source| EncoderError::Run { source })
+        let ready = self.buffers.before(&mut self.binding, &self.outputs, images, outputs);
+        let answer = ready.and_then(|()| self.session.run_binding(&self.binding).map(drop));
+        self.buffers.after(&mut self.binding, outputs, answer.is_ok());
+        answer.map_err(|source| EncoderError::Run { source })?;
+        if self.precision.is_f32() { Ok(()) } else { self.check_range(outputs) }
+    }
+
+    /// f16 ends at 65504. What goes beyond becomes infinite, and then, a layer later, no number at all: never a row.
+    fn check_range(&self, outputs: &[&mut [u8]]) -> Result<(), EncoderError> {
+        for (output, rows) in self.outputs.iter().zip(outputs) {
+            if !finite(output.info.dtype, rows) {
+                return Err(EncoderError::NotFinite { column: output.info.name.clone() });
+            }
+        }
+        Ok(())
     }
 
     fn check(&self, images: &[u8], outputs: &[&mut [u8]]) -> Result<(), EncoderError> {
@@ -158,14 +183,22 @@ impl EncoderSession {
         }
         Ok(())
     }
+}
 
-    fn bind_and_run(&mut self, images: &[u8], rows: &mut [&mut [u8]]) -> ort::Result<()> {
-        self.input.fill(images);
-        self.input.bind(&mut self.binding)?;
-        for (output, rows) in self.outputs.iter().zip(rows) {
-            output.bind(&mut self.binding, rows)?;
-        }
-        self.session.run_binding(&self.binding).map(drop)
+/// Whether every element of `rows` is a finite number.
+fn finite(dtype: Dtype, rows: &[u8]) -> bool {
+    const INFINITE_F16: u16 = 0x7c00;
+    const INFINITE_BF16: u16 = 0x7f80;
+    // Folded without a way out, so that it is a few vector instructions a row.
+    let halves = |infinite: u16| {
+        let words = rows.as_chunks::<2>().0.iter();
+        words.fold(true, |finite, word| finite & (u16::from_le_bytes(*word) & infinite != infinite))
+    };
+    match dtype {
+        Dtype::F16 => halves(INFINITE_F16),
+        Dtype::Bf16 => halves(INFINITE_BF16),
+        // Whatever else there is leaves the graph as f32.
+        _ => rows.as_chunks::<4>().0.iter().fold(true, |finite, word| finite & f32::from_le_bytes(*word).is_finite()),
     }
 }
 
@@ -182,7 +215,13 @@ fn options(device: Device, intra_threads: usize) -> Result<ort::Result<SessionBu
         match device {
             Device::Cpu => Ok(builder),
             Device::Cuda(number) => {
-                let cuda = ort::ep::CUDA::default().with_device_id(number as i32).with_prefer_nhwc(true);
+                let cuda = ort::ep::CUDA::default()
+                    .with_device_id(number as i32)
+                    .with_prefer_nhwc(true)
+                    // f32 is f32: TF32 keeps ten bits of a weight, as f16 does, at half its speed. Who wants that asks for f16.
+                    .with_tf32(false)
+                    // Shapes never change: what the first batch needs is all there will be, in each of two sessions.
+                    .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested);
                 Ok(builder.with_execution_providers([cuda.build().error_on_failure()])?)
             }
         }
@@ -190,57 +229,11 @@ fn options(device: Device, intra_threads: usize) -> Result<ort::Result<SessionBu
     Ok(build())
 }
 
-impl Input {
-    fn new(encoder: &CompiledEncoder, device: Device) -> ort::Result<Self> {
-        let plan = encoder.plan();
-        let (batch, height, width) = (plan.batch, plan.height, plan.width);
-        let memory = Allocator::default();
-        let (name, layout) = encoder.input();
-        Ok(match device {
-            Device::Cpu => Self::Host {
-                name: name.to_owned(),
-                images: Tensor::new(&memory, layout.shape(batch, height, width))?,
-                affine: Affine::new(&plan.normalize, layout),
-                area: height * width,
-            },
-            Device::Cuda(_) => Self::Device { images: Tensor::new(&memory, [batch, height, width, 3])? },
-        })
-    }
-
-    fn fill(&mut self, pixels: &[u8]) {
-        match self {
-            Self::Host { images, affine, area, .. } => affine.apply(pixels, *area, images.extract_tensor_mut().1),
-            Self::Device { images } => images.extract_tensor_mut().1.copy_from_slice(pixels),
-        }
-    }
-
-    fn bind(&self, binding: &mut IoBinding) -> ort::Result<()> {
-        match self {
-            Self::Host { name, images, .. } => binding.bind_input(name.as_str(), images),
-            Self::Device { images } => binding.bind_input(prologue::IMAGES, images),
-        }
-    }
-}
-
-impl Output {
-    /// Lends `rows` to the session as this output.
-    fn bind(&self, binding: &mut IoBinding, rows: &mut [u8]) -> ort::Result<()> {
-        match self.info.dtype {
-            Dtype::F32 => self.bind_as::<f32>(binding, rows),
-            Dtype::F16 => self.bind_as::<f16>(binding, rows),
-            Dtype::Bf16 => self.bind_as::<bf16>(binding, rows),
-        }
-    }
-
-    fn bind_as<T: PrimitiveTensorElementType + std::fmt::Debug>(
-        &self,
-        binding: &mut IoBinding,
-        rows: &mut [u8],
-    ) -> ort::Result<()> {
-        let shape: Shape = self.shape.iter().map(|&size| size as i64).collect();
-        // SAFETY: `rows` is CPU memory of exactly this shape in elements of `T` and aligned to them (`check`). The tensor borrows
-        // it; `run` unbinds it before its borrow of the caller's slices ends.
-        let tensor = unsafe { TensorRefMut::<T>::from_raw(MemoryInfo::default(), rows.as_mut_ptr().cast(), shape)? };
-        binding.bind_output(self.name.as_str(), tensor)
-    }
+/// Memory that the CPU addresses and the device reads by itself. Where ONNX Runtime has none page-locked, ordinary memory gives
+/// the same rows more slowly.
+fn reachable(session: &Session, device: Device) -> Allocator {
+    let Device::Cuda(number) = device else { return Allocator::default() };
+    let locked =
+        MemoryInfo::new(AllocationDevice::CUDA_PINNED, number as i32, AllocatorType::Device, MemoryType::CPUOutput);
+    locked.and_then(|locked| Allocator::new(session, locked)).unwrap_or_default()
 }

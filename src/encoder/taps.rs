@@ -13,6 +13,9 @@ use super::probe::{self, Probed};
 use super::{EncoderError, graph};
 use ort::value::TensorElementType;
 
+/// Most elements of a tap for one picture: a gigabyte of f32. What a file declares is believed no further.
+const MAX_ELEMENTS: u64 = 1 << 28;
+
 /// Every tap has to be made by a node, and from the picture alone.
 pub(super) fn check(model: &Model, image: &ImageInput, tensors: &[&str]) -> Result<(), EncoderError> {
     let graph = model.graph();
@@ -86,7 +89,14 @@ fn check_rows(model: &Model, tensor: &str, found: &Probed, batch: usize) -> Resu
         return Err(EncoderError::NotFloat { path, tensor, element: found.element.to_string() });
     }
     let batched = found.shape.first() == Some(&(batch as i64)) && found.shape[1..].iter().all(|&size| size > 0);
-    if batched { Ok(()) } else { Err(EncoderError::NotBatched { path, tensor, shape: found.shape.clone(), batch }) }
+    if !batched {
+        return Err(EncoderError::NotBatched { path, tensor, shape: found.shape.clone(), batch });
+    }
+    let elements = found.shape[1..].iter().fold(1u64, |count, &size| count.saturating_mul(size as u64));
+    if elements > MAX_ELEMENTS {
+        return Err(EncoderError::RowTooLarge { path, tensor, shape: found.shape.clone(), most: MAX_ELEMENTS });
+    }
+    Ok(())
 }
 
 /// Whether a file with a fixed batch may be run at the plan's: it may when pictures then get the rows that they get at the
@@ -98,6 +108,7 @@ fn same_rows_at_another_batch(
     fixed: usize,
     taps: &[&str],
 ) -> Result<bool, EncoderError> {
+    super::plan::check_sizes(fixed, plan.height, plan.width)?;
     let pixels = 3 * plan.height * plan.width;
     let many = fixed.max(2);
     let noise = |index: usize| ((index as u32).wrapping_mul(0x9E37_79B9) >> 8) as f32 / (1 << 24) as f32;

@@ -9,19 +9,27 @@
 //! where Pillow paints what is lost grey: a row is either the picture's or missing with a reason.
 
 mod error;
+mod fast;
 mod jpeg;
 mod orient;
+mod picture;
 mod preprocess;
 mod raster;
 mod resample;
 mod resize;
+mod variants;
+mod view;
 mod weights;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use error::ImageError;
-pub use preprocess::{IMPLEMENTATION, Interpolation, Preprocess, Resize};
+pub use fast::load_views;
+pub use picture::{Picture, with_picture};
+pub use preprocess::{Decode, IMPLEMENTATION, Interpolation, Preprocess, Resize};
+pub use variants::{Tiles, ViewSpec, resolve_views};
+pub use view::View;
 
 /// A decoded picture, upright.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,16 +72,8 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, ImageError> {
 /// See [`ImageError`]; `out` holds no promise then.
 pub fn load_into(bytes: &[u8], pre: &Preprocess, out: &mut [u8]) -> Result<Decoded, ImageError> {
     pre.validate()?;
-    let (height, width) = pre.output_size();
-    let expected = height as usize * width as usize * 3;
-    if out.len() != expected {
-        return Err(ImageError::Buffer { expected, found: out.len() });
-    }
-    with_scratch(|scratch| {
-        let (width, height) = decode_upright(bytes, pre.max_pixels, scratch)?;
-        resize::resize_into(scratch, (height, width), pre, out);
-        Ok(Decoded { original_size: (height, width) })
-    })
+    let (size, _) = load_views(bytes, pre, &mut [(View::Center, out)], None::<fn(&Picture<'_>)>)?;
+    Ok(Decoded { original_size: size })
 }
 
 /// The buffers a thread keeps between pictures.
@@ -121,7 +121,7 @@ fn decode_upright(bytes: &[u8], max_pixels: u64, scratch: &mut Scratch) -> Resul
         return Err(ImageError::Empty);
     }
     let (width, height, orientation) = match bytes {
-        [0xff, 0xd8, 0xff, ..] => jpeg::decode(bytes, max_pixels, scratch)?,
+        _ if jpeg::is_jpeg(bytes) => jpeg::decode(bytes, max_pixels, scratch)?,
         _ => raster::decode(bytes, max_pixels, scratch)?,
     };
     Ok(orient::upright(scratch, width, height, orientation))

@@ -6,18 +6,23 @@
 use super::Scratch;
 use super::preprocess::{Axis, Interpolation, Preprocess};
 
-/// Writes the picture in `scratch.pixels` (of `(height, width)`) into `out`, `[H, W, 3]`.
-pub(super) fn resize_into(scratch: &mut Scratch, size: (u32, u32), pre: &Preprocess, out: &mut [u8]) {
-    let (rows, columns) = pre.plan(size);
+/// Writes what `(rows, columns)` show of the picture in `scratch.pixels`, which is `width` wide, into `out`, `[H, W, 3]`.
+pub(super) fn resize_into(
+    scratch: &mut Scratch,
+    width: u32,
+    (rows, columns): (Axis, Axis),
+    pre: &Preprocess,
+    out: &mut [u8],
+) {
     let (out_height, out_width) = pre.output_size();
     if (rows.shown, columns.shown) == (out_height, out_width) {
-        resample(scratch, &rows, &columns, pre.interpolation, out);
+        resample(scratch, width, &rows, &columns, pre.interpolation, out);
         return;
     }
     let mut region = std::mem::take(&mut scratch.side);
     region.clear();
     region.resize(rows.shown as usize * columns.shown as usize * 3, 0);
-    resample(scratch, &rows, &columns, pre.interpolation, &mut region);
+    resample(scratch, width, &rows, &columns, pre.interpolation, &mut region);
     paste(&region, &rows, &columns, out_width, out);
     scratch.side = region;
 }
@@ -36,16 +41,31 @@ fn paste(region: &[u8], rows: &Axis, columns: &Axis, out_width: u32, out: &mut [
 }
 
 /// `out` is `[rows.shown, columns.shown, 3]`.
-fn resample(scratch: &mut Scratch, rows: &Axis, columns: &Axis, interpolation: Interpolation, out: &mut [u8]) {
+fn resample(
+    scratch: &mut Scratch,
+    width: u32,
+    rows: &Axis,
+    columns: &Axis,
+    interpolation: Interpolation,
+    out: &mut [u8],
+) {
     if columns.shown == 0 || rows.shown == 0 {
         return;
     }
-    scratch.resampler.run(&scratch.pixels, rows, columns, interpolation, out);
+    scratch.resampler.run(&scratch.pixels, width, rows, columns, interpolation, out);
+}
+
+/// Mirrors every row of `pixels`, `[H, W, 3]`, left to right.
+pub(super) fn mirror(pixels: &mut [u8], width: u32) {
+    for row in pixels.chunks_exact_mut(width as usize * 3) {
+        row.as_chunks_mut::<3>().0.reverse();
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::preprocess::Resize;
+    use super::super::View;
+    use super::super::preprocess::{Anchor, Resize};
     use super::*;
     use proptest::prelude::*;
 
@@ -54,12 +74,58 @@ mod tests {
         Scratch { pixels, ..Scratch::default() }
     }
 
-    fn run(size: (u32, u32), resize: Resize, crop: Option<[u32; 2]>) -> Vec<u8> {
-        let pre = Preprocess { resize, crop, ..Preprocess::default() };
+    fn see(view: View, size: (u32, u32), pre: &Preprocess) -> Vec<u8> {
         let (height, width) = pre.output_size();
         let mut out = vec![7; (height * width * 3) as usize];
-        resize_into(&mut picture(size.0, size.1), size, &pre, &mut out);
+        resize_into(&mut picture(size.0, size.1), size.1, view.axes(pre, size, b"bytes"), pre, &mut out);
         out
+    }
+
+    fn run(size: (u32, u32), resize: Resize, crop: Option<[u32; 2]>) -> Vec<u8> {
+        see(View::Center, size, &Preprocess { resize, crop, ..Preprocess::default() })
+    }
+
+    #[test]
+    fn a_mirror_swaps_left_and_right() {
+        let mut pixels = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+        mirror(&mut pixels, 2);
+        assert_eq!(pixels, [4, 5, 6, 1, 2, 3, 10, 11, 12, 7, 8, 9]);
+    }
+
+    #[test]
+    fn the_four_corners_of_an_unscaled_picture() {
+        let pre = Preprocess { resize: Resize::Shorter(3), crop: Some([2, 2]), ..Preprocess::default() };
+        let all = picture(3, 5).pixels;
+        let at = |top: usize, left: usize| {
+            [top, top + 1].iter().flat_map(|row| all[(row * 5 + left) * 3..][..6].to_vec()).collect::<Vec<u8>>()
+        };
+        for (bottom, right, top, left) in
+            [(false, false, 0, 0), (false, true, 0, 3), (true, false, 1, 0), (true, true, 1, 3)]
+        {
+            assert_eq!(see(View::Corner { bottom, right }, (3, 5), &pre), at(top, left));
+        }
+    }
+
+    /// A part of the picture is resized as a picture of its own: no pixel of its neighbours is read.
+    #[test]
+    fn a_tile_is_the_picture_cut_and_then_resized() {
+        let pre = Preprocess { resize: Resize::Exact([6, 9]), crop: None, ..Preprocess::default() };
+        let (height, width) = (17, 23);
+        let all = picture(height, width).pixels;
+        for (row, column, box_rows, box_columns) in [(0, 0, 0..8, 0..7), (1, 1, 8..17, 7..15), (1, 2, 8..17, 15..23)] {
+            let found = see(View::Tile { row, column, rows: 2, columns: 3 }, (height, width), &pre);
+            let cut: Vec<u8> = box_rows
+                .clone()
+                .flat_map(|y: usize| {
+                    all[(y * width as usize + box_columns.start) * 3..][..box_columns.len() * 3].to_vec()
+                })
+                .collect();
+            let size = (box_rows.len() as u32, box_columns.len() as u32);
+            let mut alone = Scratch { pixels: cut, ..Scratch::default() };
+            let mut expected = vec![0; 6 * 9 * 3];
+            resize_into(&mut alone, size.1, View::Whole.axes(&pre, size, b""), &pre, &mut expected);
+            assert_eq!(found, expected, "tile {row},{column}");
+        }
     }
 
     #[test]
@@ -92,12 +158,12 @@ mod tests {
             height in 8u32..90, width in 8u32..90, side in 8u32..60, crop_height in 1u32..60, crop_width in 1u32..60,
         ) {
             let whole = Preprocess { resize: Resize::Shorter(side), crop: None, ..Preprocess::default() };
-            let (rows, columns) = whole.plan((height, width));
+            let (rows, columns) = whole.plan((height, width), Anchor::Centre, Anchor::Centre);
             let (all_height, all_width) = (rows.resized as u32, columns.resized as u32);
             let all = run((height, width), Resize::Exact([all_height, all_width]), None);
             let cropped = run((height, width), Resize::Shorter(side), Some([crop_height, crop_width]));
             let pre = Preprocess { resize: Resize::Shorter(side), crop: Some([crop_height, crop_width]), ..whole };
-            let (rows, columns) = pre.plan((height, width));
+            let (rows, columns) = pre.plan((height, width), Anchor::Centre, Anchor::Centre);
             for y in 0..rows.shown {
                 let from = ((rows.from as u32 + y) * all_width + columns.from as u32) as usize * 3;
                 let to = ((rows.at + y) * crop_width + columns.at) as usize * 3;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+mod fast;
 mod parity;
 
 const PLENTY: u64 = 1 << 24;

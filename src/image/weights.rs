@@ -46,6 +46,11 @@ impl Weights {
         }
     }
 
+    /// Bytes kept.
+    pub fn capacity(&self) -> usize {
+        self.spans.capacity() * size_of::<(usize, usize)>() + self.taps.capacity() * 4 + self.exact.capacity() * 8
+    }
+
     /// For each output pixel, its first source pixel and its weights.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (usize, &[i32])> {
         let rows = self.taps.chunks_exact(self.stride.max(1));
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn halving_by_triangle_takes_one_three_three_one_eighths() {
-        let axis = Axis { source: 8, resized: 4, from: 1, shown: 1, at: 0 };
+        let axis = Axis { offset: 0, source: 8, resized: 4, from: 1, shown: 1, at: 0 };
         let mut weights = Weights::default();
         weights.set(&axis, Interpolation::Bilinear);
         let (start, taps) = weights.iter().next().unwrap();
@@ -118,7 +123,7 @@ mod tests {
         fn weights_sum_to_one_and_stay_inside(source in 1u32..300, resized in 1u64..300, which in 0usize..3) {
             let kind = [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Lanczos][which];
             let mut weights = Weights::default();
-            weights.set(&Axis { source, resized, from: 0, shown: resized as u32, at: 0 }, kind);
+            weights.set(&Axis { offset: 0, source, resized, from: 0, shown: resized as u32, at: 0 }, kind);
             prop_assert_eq!(weights.iter().len(), resized as usize);
             for (start, taps) in weights.iter() {
                 prop_assert!(!taps.is_empty() && start + taps.len() <= source as usize);

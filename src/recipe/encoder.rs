@@ -1,17 +1,20 @@
-//! The sections `[encoder]` and `[[column]]`, and what they mean together with the encoder's own recipe.
+//! The section `[encoder]`, and what it means together with the columns and the encoder's own recipe.
 //!
 //! What a section leaves out is taken from the model: an encoder known by name, or the metadata that `icecap export` writes
 //! into its ONNX files, says how its pictures were prepared. A model that says nothing must be described: a guessed
 //! normalisation would give embeddings that look fine and are wrong.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use icecap_cache::Dtype;
 use serde::{Deserialize, Serialize};
 
+use super::ColumnSpec;
 use crate::{
-    encoder::{Channels, EncoderPlan, ModelMetadata, Normalize, Pool, Tap},
-    image::{Interpolation, Preprocess, Resize},
+    encoder::{Channels, EncoderPlan, ModelMetadata, Normalize, Precision},
+    image::{Decode, Interpolation, Preprocess, Resize, View},
 };
 
 /// Images a run of the encoder where the recipe doesn't say.
@@ -53,6 +56,12 @@ pub struct EncoderSpec {
     /// Pictures of more pixels are missing rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_pixels: Option<u64>,
+    /// `exact` (the default) or `fast`: JPEGs far larger than what is made of them are decoded at a half, a quarter or an eighth of their size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode: Option<Decode>,
+    /// `f32` (the default) or `f16`: what the encoder computes in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
 }
 
 /// A crop: a square's side or `[height, width]`.
@@ -72,29 +81,6 @@ impl Crop {
             Self::Sides(sides) => sides,
         }
     }
-}
-
-/// One `[[column]]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ColumnSpec {
-    /// The column's name.
-    pub name: String,
-    /// The tensor of the encoder's graph; `icecap inspect` lists them.
-    pub tap: String,
-    /// `none`, `global`, or a grid such as `7x7`.
-    #[serde(default)]
-    pub pool: Pool,
-    /// Divide each vector by its length.
-    #[serde(default)]
-    pub l2: bool,
-    /// `f16`, `bf16` or `f32`.
-    #[serde(default = "half")]
-    pub dtype: Dtype,
-}
-
-fn half() -> Dtype {
-    Dtype::F16
 }
 
 /// Where the encoder's ONNX file comes from.
@@ -128,8 +114,10 @@ impl ModelSource {
 pub struct ResolvedEncoder {
     /// Decode, resize, crop.
     pub preprocess: Preprocess,
-    /// Normalise, run, tap, pool, cast.
+    /// Normalise, run, tap, pool, cast: all columns, in the recipe's order.
     pub plan: EncoderPlan,
+    /// The views that a row of each column is made of, in the order of the plan's taps.
+    pub views: Vec<Vec<View>>,
 }
 
 /// The recipe leaves out what the model doesn't say either.
@@ -159,7 +147,7 @@ impl EncoderSpec {
             other if other.starts_with("random:") => (weights.clone(), other.replace(':', "-")),
             file => {
                 let path = data.join(file);
-                let label = path.file_stem().map_or_else(|| "file".into(), |stem| stem.to_string_lossy().into_owned());
+                let label = file_label(&path);
                 (path.display().to_string(), label)
             }
         };
@@ -195,6 +183,7 @@ impl EncoderSpec {
             crop: self.crop.map(Crop::sides).or(own_crop),
             interpolation: self.interpolation.or(own.and_then(interpolation_of)).unwrap_or_default(),
             max_pixels: self.max_pixels.unwrap_or(defaults.max_pixels),
+            decode: self.decode.unwrap_or_default(),
         };
         let base = base.unwrap_or_default();
         let normalize = Normalize {
@@ -209,18 +198,41 @@ impl EncoderSpec {
             height: height as usize,
             width: width as usize,
             batch: self.batch.unwrap_or(DEFAULT_BATCH),
+            precision: self.precision.unwrap_or_default(),
             taps: columns.iter().map(ColumnSpec::tap).collect(),
         };
-        Ok(ResolvedEncoder { preprocess, plan })
+        let views = columns.iter().map(ColumnSpec::views).collect();
+        Ok(ResolvedEncoder { preprocess, plan, views })
+    }
+}
+
+/// What an export of the state dict `path` is called: by its name and its bytes, so that other weights are another export.
+fn file_label(path: &Path) -> String {
+    let stem = path.file_stem().map_or_else(|| "file".into(), |stem| stem.to_string_lossy().into_owned());
+    let mut hasher = blake3::Hasher::new();
+    // A file that can't be read is the exporter's to name.
+    match fs::File::open(path).and_then(|file| hasher.update_reader(file).map(|_| ())) {
+        Ok(()) => format!("{stem}-{}", &hasher.finalize().to_hex()[..8]),
+        Err(_) => stem,
     }
 }
 
 fn interpolation_of(own: &ModelMetadata) -> Option<Interpolation> {
     serde_json::from_value(own.interpolation.clone()?.into()).ok()
 }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl ColumnSpec {
-    fn tap(&self) -> Tap {
-        Tap { name: self.name.clone(), tensor: self.tap.clone(), pool: self.pool, l2: self.l2, dtype: self.dtype }
+    #[test]
+    fn other_weights_are_another_export() {
+        let data = tempfile::tempdir().unwrap();
+        let spec: EncoderSpec = toml::from_str("model = 'resnet18'\nweights = 'best.pth'").unwrap();
+        let path = || spec.source(data.path()).path().file_name().unwrap().to_string_lossy().into_owned();
+        assert_eq!(path(), "resnet18-best.onnx");
+        fs::write(data.path().join("best.pth"), "one").unwrap();
+        let one = path();
+        fs::write(data.path().join("best.pth"), "two").unwrap();
+        assert!(one.starts_with("resnet18-best-") && one != path(), "{one} {}", path());
     }
 }

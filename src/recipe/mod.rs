@@ -4,6 +4,7 @@
 //! and the stages take the resolved plans. The types of the sections live with the modules that use them; this module
 //! composes them, and knows no runtime.
 
+mod column;
 mod decoder;
 mod encoder;
 mod error;
@@ -15,11 +16,17 @@ use std::{collections::HashSet, fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
+pub use column::ColumnSpec;
 pub use decoder::DecoderSection;
-pub use encoder::{ColumnSpec, EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
+pub use encoder::{EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
 pub use error::RecipeError;
 
-use crate::{dataset::DatasetSpec, decoder::DecodeSpec, text::TokenizerSpec, trainer::TrainSpec};
+use crate::{
+    dataset::DatasetSpec,
+    decoder::{DecodeSpec, DecoderError},
+    text::TokenizerSpec,
+    trainer::TrainSpec,
+};
 use strict::Fault;
 
 /// A recipe as typed.
@@ -118,8 +125,8 @@ impl Recipe {
             faults.push(Fault { span: strict::span_of(text, path).unwrap_or(0..0), message, hint });
         };
         let mut names = HashSet::new();
-        for (index, column) in self.columns.iter().enumerate() {
-            let index = index.to_string();
+        for (at, column) in self.columns.iter().enumerate() {
+            let index = at.to_string();
             if !names.insert(column.name.clone()) {
                 fault(&["column", &index, "name"], format!("two columns are called `{}`", column.name), None);
             }
@@ -127,6 +134,13 @@ impl Recipe {
                 let hint = "use letters, digits, `.`, `_` and `-`".to_owned();
                 fault(&["column", &index, "name"], format!("`{}` can't name a column", column.name), Some(hint));
             }
+            for found in column.faults(at) {
+                let path: Vec<&str> = ["column", &index].into_iter().chain(found.key).collect();
+                fault(&path, found.message, found.hint.map(str::to_owned));
+            }
+        }
+        if let Err(DecoderError::Decode { field, value, must }) = self.decode.check() {
+            fault(&["decode", field], format!("`{value}` does not work: it must be {must}"), None);
         }
         self.check_tokenizer(&mut fault);
         if self.columns.is_empty() {

@@ -137,7 +137,8 @@ impl Complaint {
             }
             Self::Missing { table, key } => (near(table), format!("the key `{key}` is missing{}", inside(table))),
             Self::Other { path, message } => {
-                let span = lookup(root, path).and_then(|found| find_blamed(found.item, message));
+                let span = find_in_array(root, path, message)
+                    .or_else(|| lookup(root, path).and_then(|found| find_blamed(found.item, message)));
                 (span.unwrap_or_else(|| near(path)), message.clone())
             }
         }
@@ -169,6 +170,10 @@ impl Complaint {
             Self::Missing { .. } => false,
             Self::Other { path, .. } => {
                 let Some((last, parents)) = path.split_last() else { return false };
+                if let Some(Value::Array(items)) = descend_value(tree, parents) {
+                    let at = last.parse().ok().filter(|at| *at < items.len());
+                    return at.map(|at: usize| items.remove(at)).is_some();
+                }
                 descend(tree, parents).is_some_and(|table| table.remove(last).is_some())
             }
         }
@@ -268,6 +273,14 @@ fn find_blamed(item: &Item, message: &str) -> Option<Range<usize>> {
         return message.contains(text.trim()).then(|| value.span()).flatten();
     }
     entries(item).iter().find_map(|(_, item)| find_blamed(item, message))
+}
+
+/// The span of the entry of an array that `message` quotes: its number is void once an entry before it was taken out.
+fn find_in_array(root: &Item, path: &[String], message: &str) -> Option<Range<usize>> {
+    let (_, parents) = path.split_last()?;
+    let array = lookup(root, parents)?.item.as_array()?;
+    let quoted = |value: &&toml_edit::Value| value.as_str().is_some_and(|text| message.contains(&format!("`{text}`")));
+    array.iter().find(quoted)?.span()
 }
 
 fn descend<'a>(tree: &'a mut Table, path: &[String]) -> Option<&'a mut Table> {

@@ -142,6 +142,86 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn what_a_column_cannot_mean_is_shown_under_its_key() {
+    let more = "taps = [\"layer2\", \"layer2\"]\ntiles = \"2x2\"\nviews = [\"hflip\", \"hflip\"]\nseed = 3\n";
+    insta::assert_snapshot!(fails(&GOOD.replace("pool = \"4x4\"\n", more)), @r#"
+    the recipe `recipe.toml` has 5 faults
+    column `grid` has both `tap` and `taps`
+      --> recipe.toml:15:8
+       |
+    15 | taps = ["layer2", "layer2"]
+       |        ^^^^^^^^^^^^^^^^^^^^ put all layers into `taps`
+    column `grid` taps `layer2` twice
+      --> recipe.toml:15:8
+       |
+    15 | taps = ["layer2", "layer2"]
+       |        ^^^^^^^^^^^^^^^^^^^^ name each layer once
+    column `grid` has both `tiles` and `views`
+      --> recipe.toml:17:9
+       |
+    17 | views = ["hflip", "hflip"]
+       |         ^^^^^^^^^^^^^^^^^^ make two columns of it: a decoder reads several
+    column `grid` has a `seed` and no random views
+      --> recipe.toml:18:8
+       |
+    18 | seed = 3
+       |        ^ drop it, or add `random:4`
+    column `grid` names the view `hflip` twice
+      --> recipe.toml:17:9
+       |
+    17 | views = ["hflip", "hflip"]
+       |         ^^^^^^^^^^^^^^^^^^ each view makes one vector: name it once
+    "#);
+    let more = "views = [\"random:2\", \"random:3\"]\n";
+    insta::assert_snapshot!(fails(&GOOD.replace("pool = \"4x4\"\n", more)), @r#"
+    the recipe `recipe.toml` has 1 fault
+    column `grid` names random views twice
+      --> recipe.toml:15:9
+       |
+    15 | views = ["random:2", "random:3"]
+       |         ^^^^^^^^^^^^^^^^^^^^^^^^ they would be the same crops: ask for more at once, such as `random:8`
+    "#);
+}
+
+#[test]
+fn views_and_tiles_that_do_not_exist_are_shown_all_at_once() {
+    let more = "tiles = \"2\"\nviews = [\"center\", \"vflip\", \"random:0\"]\ndtype = \"i4\"\n";
+    insta::assert_snapshot!(fails(&GOOD.replace("pool = \"4x4\"\n", more)), @r#"
+    the recipe `recipe.toml` has 4 faults
+    `2` cuts no picture: write ROWSxCOLUMNS, such as `2x2`, or `2x2+1` for the parts and the whole
+      --> recipe.toml:15:9
+       |
+    15 | tiles = "2"
+       |         ^^^
+    `vflip` is no view: center, hflip, five-crop, whole, or N random crops by `random:N`
+      --> recipe.toml:16:20
+       |
+    16 | views = ["center", "vflip", "random:0"]
+       |                    ^^^^^^^
+    `random:0` is no view: center, hflip, five-crop, whole, or N random crops by `random:N`
+      --> recipe.toml:16:29
+       |
+    16 | views = ["center", "vflip", "random:0"]
+       |                             ^^^^^^^^^^
+    `i4` is not known here
+      --> recipe.toml:17:9
+       |
+    17 | dtype = "i4"
+       |         ^^^^ did you mean `i8`?
+    "#);
+}
+
+#[test]
+fn variants_read_back_as_they_were_written() {
+    let more = "views = [\"center\", \"five-crop\", \"random:2\"]\nseed = 5\ndtype = \"i8\"\n";
+    let text = GOOD.replace("tap = \"layer2\"", "taps = [\"layer2\", \"layer3\"]").replace("pool = \"4x4\"\n", more);
+    let recipe = Recipe::parse(&text, "recipe.toml", &[]).expect("a good recipe");
+    assert_eq!(recipe.columns[0].views().len(), 7);
+    let resolved = recipe.resolved();
+    assert_eq!(Recipe::parse(&resolved, "resolved", &[]).expect("a good recipe"), recipe, "{resolved}");
+}
+
+#[test]
 fn broken_toml_is_shown_where_it_breaks() {
     insta::assert_snapshot!(fails("[dataset\nformat = 1"), @r#"
     the recipe `recipe.toml` has 1 fault

@@ -1,20 +1,22 @@
 //! `icecap caption`: pictures in, captions out: the one place where both stages run in one process.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::{Context, Result};
+use icecap_cache::{Dtype, dequantize, quantize};
 use serde::Serialize;
 
-use super::{evaluate::search, model::Model, run::Run};
+use super::{embed::Embedding, evaluate::SearchOptions, model::Model, run::Run};
 use crate::{
     batch::{self, Column, HeldColumn},
     decoder,
-    encoder::{self, Device, EncoderSession},
-    image::{self, ImageError},
+    encoder::{self, Device},
+    image::{self, ImageError, Picture, View},
     progress::Progress,
     recipe::ColumnSpec,
 };
@@ -22,8 +24,10 @@ use crate::{
 /// What `icecap caption` is told.
 #[derive(Debug, Clone)]
 pub struct CaptionOptions {
-    /// The width of the beam, where it isn't the recipe's.
-    pub beam: Option<usize>,
+    /// How captions are searched for, where it isn't the recipe's way.
+    pub search: SearchOptions,
+    /// Whether the decoder's attention is wanted.
+    pub attention: bool,
     /// `cpu`, `cuda`, `cuda:N`.
     pub device: String,
     /// The ONNX file, where it isn't where the run found it.
@@ -41,6 +45,36 @@ pub struct Captioned {
     pub caption: String,
     /// The sum of the natural log-probabilities of its tokens.
     pub log_prob: f64,
+    /// Where the decoder looked before each token, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention: Option<Attention>,
+}
+
+/// Where a decoder looked.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attention {
+    /// The caption's tokens; the last is the end mark, empty.
+    pub tokens: Vec<String>,
+    /// The columns it looked at, and the shape of their rows: the last axis is a vector's width, the others count vectors.
+    pub columns: Vec<AttendedColumn>,
+    /// The share of each vector, all columns' one after another, before each token: `[T][K]`.
+    pub weights: Vec<Vec<f32>>,
+}
+
+/// A column that was looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct AttendedColumn {
+    /// Its name.
+    pub name: String,
+    /// The shape of a row.
+    pub shape: Vec<usize>,
+}
+
+/// The decoder looks at all vectors alike.
+#[derive(Debug, thiserror::Error)]
+#[error("the run `{}` has no attention to show: its decoder doesn't weigh the image's vectors\nhint: leave --attention out, or train `kind = \"attention-lstm\"`", run.display())]
+pub struct NoAttention {
+    run: PathBuf,
 }
 
 /// A picture that can't be captioned.
@@ -80,24 +114,53 @@ pub fn caption(
     let (decoder, note) = run.decoder(&options.device)?;
     note.iter().for_each(|note| progress.line(note));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut session = EncoderSession::new(&model.compiled, device, threads)?;
-    let spec = search(&run.recipe.decode, options.beam);
+    let mut embedding = Embedding::new(&model, device, threads, |_| true)?;
+    let spec = options.search.apply(&run.recipe.decode)?;
     progress.start("caption", Some(images.len() as u64));
     let mut captions = Vec::with_capacity(images.len());
-    for images in images.chunks(model.resolved.plan.batch) {
-        let columns = run.view(embed(&model, &mut session, images)?)?;
+    for (at, images) in images.chunks(model.resolved.plan.batch).enumerate() {
+        let columns = run.view(embed(&model, &mut embedding, images)?)?;
         let rows: Vec<u32> = (0..images.len() as u32).collect();
         let prefix = batch::gather(&columns, &rows).to_device(decoder.params().device());
-        let spoken = decoder::generate(decoder.as_ref(), &prefix, &spec, run.special());
-        captions.extend(images.iter().zip(spoken).map(|(image, spoken)| Captioned {
-            image: image.clone(),
-            caption: run.tokenizer.decode(&spoken.tokens),
-            log_prob: spoken.log_prob,
-        }));
+        let first = at * model.resolved.plan.batch;
+        let spoken = decoder::generate_from(decoder.as_ref(), &prefix, &spec, run.special(), first);
+        for (index, (image, spoken)) in images.iter().zip(spoken).enumerate() {
+            let prefix = prefix.narrow(index as i64, 1);
+            let look = || attention(run, decoder.as_ref(), &prefix, &columns, &spoken.tokens);
+            captions.push(Captioned {
+                image: image.clone(),
+                caption: run.tokenizer.decode(&spoken.tokens),
+                log_prob: spoken.log_prob,
+                attention: options.attention.then(look).transpose()?,
+            });
+        }
         progress.advance(images.len() as u64);
     }
     progress.finish();
     Ok(captions)
+}
+
+/// Where the decoder looks while `tokens` are said of the one image of `prefix`.
+fn attention(
+    run: &Run,
+    decoder: &dyn decoder::Decoder,
+    prefix: &batch::Prefix,
+    columns: &[Arc<dyn Column>],
+    tokens: &[u32],
+) -> Result<Attention> {
+    let captions = batch::Captions::pack(&[(0, tokens)], run.special(), tokens.len() + 1);
+    let captions = captions.to_device(decoder.params().device());
+    let weights = decoder.attention(prefix, &captions).ok_or_else(|| NoAttention { run: run.folder.clone() })?;
+    let shown = tokens.iter().map(|token| run.tokenizer.decode(&[*token])).chain([String::new()]);
+    let column = |column: &Arc<dyn Column>| AttendedColumn {
+        name: column.name().to_owned(),
+        shape: column.row_shape().to_vec(),
+    };
+    Ok(Attention {
+        tokens: shown.collect(),
+        columns: columns.iter().map(column).collect(),
+        weights: batch::rows_of(&weights),
+    })
 }
 
 /// The run's encoder, with the columns that its decoder reads, in their order.
@@ -107,8 +170,8 @@ fn open_model(run: &Run, options: &CaptionOptions) -> Result<Model> {
     let path = options.model.as_deref().unwrap_or(&run.info.model);
     let model = Model::open(&run.recipe.encoder, &columns, path)
         .with_context(|| format!("the run's encoder `{}` can't be used", path.display()))?;
-    for (tap, column) in model.resolved.plan.taps.iter().zip(&run.info.columns) {
-        if model.key(tap).digest() != column.key {
+    for (at, column) in run.info.columns.iter().enumerate() {
+        if model.key(at).digest() != column.key {
             return Err(OtherEncoder { model: path.to_owned(), column: column.input.name.clone() }.into());
         }
     }
@@ -116,26 +179,61 @@ fn open_model(run: &Run, options: &CaptionOptions) -> Result<Model> {
 }
 
 /// One batch of pictures as columns held in memory.
-fn embed(model: &Model, session: &mut EncoderSession, images: &[PathBuf]) -> Result<Vec<Arc<dyn Column>>> {
+fn embed(model: &Model, embedding: &mut Embedding<'_>, images: &[PathBuf]) -> Result<Vec<Arc<dyn Column>>> {
     let plan = &model.resolved.plan;
-    let mut pixels = vec![0; plan.images_bytes()];
-    let picture = plan.height * plan.width * 3;
-    for (path, pixels) in images.iter().zip(pixels.chunks_exact_mut(picture)) {
-        load(path, model, pixels)?;
+    let mut views = vec![vec![0; plan.images_bytes()]; model.views.len()];
+    for (slot, path) in images.iter().enumerate() {
+        load(path, model, slot, &mut views)?;
     }
-    let outputs = model.compiled.outputs();
-    let mut rows: Vec<Vec<u8>> = outputs.iter().map(|output| vec![0; plan.batch * output.row_bytes()]).collect();
-    session.run(&pixels, &mut rows.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>())?;
-    let held = outputs.iter().zip(rows).map(|(output, bytes)| {
-        let (name, row_shape) = (output.name.clone(), output.row_shape.clone());
-        Arc::new(HeldColumn { name, dtype: output.dtype, row_shape, bytes }) as Arc<dyn Column>
+    let mut rows: Vec<Vec<u8>> = model.columns.iter().map(|column| vec![0; plan.batch * column.row_bytes()]).collect();
+    embedding.run(&views, images.len(), &mut rows.iter_mut().map(|rows| Some(rows.as_mut_slice())).collect())?;
+    let held = model.columns.iter().zip(rows).map(|(column, mut bytes)| {
+        let (name, row_shape) = (column.name.clone(), column.row_shape.clone());
+        let dtype = if column.is_scaled() { as_read_back(&mut bytes, column.row_bytes()) } else { column.dtype };
+        Arc::new(HeldColumn { name, dtype, row_shape, bytes }) as Arc<dyn Column>
     });
     Ok(held.collect())
 }
 
-fn load(path: &Path, model: &Model, pixels: &mut [u8]) -> Result<()> {
+/// Makes of f32 rows what the decoder was trained to see: the numbers that come back from i8. A row without a scale, which a cache
+/// would have as missing, is zero. Returns the element type of the result.
+fn as_read_back(rows: &mut [u8], row_bytes: usize) -> Dtype {
+    let mut scaled = vec![0; row_bytes / 4];
+    for row in rows.chunks_exact_mut(row_bytes) {
+        match quantize(row, &mut scaled) {
+            Some(scale) => dequantize(&scaled, scale, row),
+            None => row.fill(0),
+        }
+    }
+    Dtype::F32
+}
+
+/// Decodes the picture in `path` into its slot of every view.
+fn load(path: &Path, model: &Model, slot: usize, views: &mut [Vec<u8>]) -> Result<()> {
     let bytes = fs::read(path).with_context(|| format!("the picture `{}` can't be read", path.display()))?;
-    image::load_into(&bytes, &model.resolved.preprocess, pixels)
+    let preprocess = &model.resolved.preprocess;
+    let picture_bytes = model.resolved.plan.height * model.resolved.plan.width * 3;
+    let slots = views.iter_mut().map(|pixels| &mut pixels[slot * picture_bytes..][..picture_bytes]);
+    let mut targets: Vec<(View, &mut [u8])> = model.views.iter().copied().zip(slots).collect();
+    image::load_views(&bytes, preprocess, &mut targets, None::<fn(&Picture<'_>)>)
         .map_err(|source| BadPicture { path: path.to_owned(), source })?;
+    Ok(())
+}
+
+/// Writes the attention of each caption as JSON into `folder`: `PICTURE.json`, numbered where two pictures share a name.
+///
+/// # Errors
+/// Where a file can't be written.
+pub fn write_attention(folder: &Path, captions: &[Captioned]) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("the folder `{}` can't be made", folder.display()))?;
+    let mut taken = HashSet::new();
+    for captioned in captions {
+        let name = captioned.image.file_name().map_or_else(|| "picture".into(), |name| name.to_string_lossy());
+        let numbered = |n: usize| if n == 0 { format!("{name}.json") } else { format!("{name}.{n}.json") };
+        let file = (0..).map(numbered).find(|file| taken.insert(file.clone())).unwrap_or_default();
+        let path = folder.join(file);
+        let text = serde_json::to_string(captioned)?;
+        fs::write(&path, text + "\n").with_context(|| format!("`{}` can't be written", path.display()))?;
+    }
     Ok(())
 }

@@ -6,13 +6,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use icecap_cache::CacheError;
+use icecap_cache::{CacheError, Retry};
 use serde::Serialize;
 
 use super::{
     caption::{CaptionOptions, caption},
     encode::{EncodeOptions, EncodeReport, encode},
-    evaluate::{EvaluateOptions, evaluate_run},
+    evaluate::{EvaluateOptions, SearchOptions, evaluate_run},
     run::{Run, RunError},
     train::{TrainOptions, TrainReport, train},
 };
@@ -21,7 +21,8 @@ use crate::{
         self,
         shapes::{Judgement, judge},
     },
-    encoder::Device,
+    encoder::Devices,
+    fetch::FetchOptions,
     progress::Progress,
     recipe::Recipe,
 };
@@ -117,7 +118,7 @@ pub fn demo(options: &DemoOptions, progress: &dyn Progress) -> Result<DemoReport
     progress.line("   its weights are random (nothing is downloaded): it sees edges and colours, and knows no objects");
     let encoded = match encode(&recipe, &encode_options(options, &cache, false), progress) {
         // The demo's cache is the demo's own: another version of icecap made it, in another way.
-        Err(error) if matches!(error.downcast_ref(), Some(CacheError::KeyDiffers { .. })) => {
+        Err(error) if is_of_another_version(&error) => {
             encode(&recipe, &encode_options(options, &cache, true), progress)?
         }
         outcome => outcome?,
@@ -139,15 +140,24 @@ pub fn demo(options: &DemoOptions, progress: &dyn Progress) -> Result<DemoReport
     Ok(DemoReport { tested, encoded, trials, shown, cache })
 }
 
+fn is_of_another_version(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(CacheError::KeyDiffers { .. } | CacheError::LayoutDiffers { .. }))
+}
+
 fn encode_options(options: &DemoOptions, cache: &Path, overwrite: bool) -> EncodeOptions {
     EncodeOptions {
         cache: cache.to_owned(),
         data: options.out.clone(),
-        device: Device::Cpu,
+        devices: Devices::default(),
         threads: None,
         overwrite,
-        retry_missing: false,
+        take: dataset::Part::All,
+        retry_missing: Retry::No,
+        fetch: FetchOptions::default(),
+        keep_images: None,
         max_missing: 0.0,
+        part: None,
+        shard_rows: None,
         onnxruntime: options.onnxruntime.clone(),
         python: options.python.clone(),
     }
@@ -173,23 +183,32 @@ fn trial(
     };
     let training = match train(&recipe, NAME, &train_options, progress) {
         // A run of an earlier version, or on an earlier cache: begun anew.
-        Err(error) if error.downcast_ref::<RunError>().is_some() => {
+        Err(error) if error.downcast_ref().is_some_and(RunError::is_of_another_training) => {
             fs::remove_dir_all(&folder).with_context(|| format!("`{}` can't be removed", folder.display()))?;
             train(&recipe, NAME, &train_options, progress)?
         }
         outcome => outcome?,
     };
     let run = Run::open(&folder)?;
-    let evaluate_options =
-        EvaluateOptions { split: dataset::TEST.to_owned(), cache: None, beam: None, device: "cpu".to_owned() };
+    let evaluate_options = EvaluateOptions {
+        split: dataset::TEST.to_owned(),
+        cache: Some(cache.to_owned()),
+        search: SearchOptions::default(),
+        device: "cpu".to_owned(),
+    };
     let evaluation = evaluate_run(&run, &evaluate_options, progress)?;
     let truths = dataset::load(&recipe.dataset, &options.out)?;
     let mut judgement = Judgement::default();
     for (item, result) in truths.split(dataset::TEST).zip(&evaluation.results) {
         judgement += judge(&item.captions, &result.caption);
     }
-    let caption_options =
-        CaptionOptions { beam: None, device: "cpu".to_owned(), model: None, onnxruntime: options.onnxruntime.clone() };
+    let caption_options = CaptionOptions {
+        search: SearchOptions::default(),
+        attention: false,
+        device: "cpu".to_owned(),
+        model: Some(recipe.encoder.source(&options.out).path().to_owned()),
+        onnxruntime: options.onnxruntime.clone(),
+    };
     let paths: Vec<PathBuf> = pictures.iter().map(|(path, _)| path.clone()).collect();
     let captions = caption(&run, &paths, &caption_options, progress)?;
     let column = &run.info.columns[0].input;

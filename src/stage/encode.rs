@@ -6,22 +6,32 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result};
-use icecap_cache::{Cache, ColumnSpec, ColumnWriter, Manifest, Overwrite, RowsDiff, Slot};
+use anyhow::Result;
+use icecap_cache::{Cache, ColumnSpec, Manifest, Overwrite, Part, Retry, RowsDiff};
 use serde::Serialize;
 use serde_json::json;
 
+pub use super::work::TooManyMissing;
 use super::{
     model::Model,
-    pipeline::{Embedder, Job, Line, Meter, Prepared, report},
-    register::register,
+    pipeline::{Embedder, Line, Meter, report},
+    prepare::Preparer,
+    read::{Reader, Web},
+    register::{refuse_smaller_part, register},
+    space,
+    web::{Streaming, check_keep},
+    work::Work,
 };
 use crate::{
     dataset::{self, Dataset, Item},
-    encoder::{self, Device, EncoderSession},
+    encoder::{self, Device, Devices},
+    fetch::FetchOptions,
     progress::Progress,
     recipe::Recipe,
 };
+
+/// Batches under way on each GPU: one is computed while the other's pictures and rows travel.
+const SESSIONS_A_GPU: usize = 2;
 
 /// What `icecap encode` is told beside the recipe.
 #[derive(Debug, Clone)]
@@ -31,15 +41,25 @@ pub struct EncodeOptions {
     /// Where the recipe's paths start.
     pub data: PathBuf,
     /// Where the encoder runs.
-    pub device: Device,
+    pub devices: Devices,
     /// Threads; all cores where it isn't given.
     pub threads: Option<usize>,
     /// Drop columns of the same name and another key.
     pub overwrite: bool,
-    /// Try missing rows again.
-    pub retry_missing: bool,
+    /// What is taken of the data set.
+    pub take: dataset::Part,
+    /// Which missing rows are tried again.
+    pub retry_missing: Retry,
+    /// How pictures are fetched, where the data set is on the web.
+    pub fetch: FetchOptions,
+    /// Where fetched pictures are kept as WebDataset tars.
+    pub keep_images: Option<PathBuf>,
     /// The share of missing rows that is still a success.
     pub max_missing: f64,
+    /// Only this part of each column.
+    pub part: Option<Part>,
+    /// Rows a shard, where the column isn't there yet; rounded up to whole batches.
+    pub shard_rows: Option<u32>,
     /// ONNX Runtime's library.
     pub onnxruntime: Option<PathBuf>,
     /// Python, for exports.
@@ -57,8 +77,10 @@ pub struct EncodeReport {
     pub seconds: f64,
     /// Rows a second.
     pub images_per_second: f64,
-    /// `decode`, `encoder` or `disk`.
+    /// `decode`, `encoder`, `disk` or `network`.
     pub bottleneck: &'static str,
+    /// Seconds of all workers together: decoding, encoding, waiting for files.
+    pub busy_seconds: [f64; 3],
     /// The columns.
     pub columns: Vec<ColumnReport>,
 }
@@ -72,31 +94,25 @@ pub struct ColumnReport {
     pub shape: Vec<usize>,
     /// The element type.
     pub dtype: String,
+    /// Its rows, or those of the part that was asked for.
+    pub rows: u32,
     /// Bytes of all shards.
     pub bytes: u64,
     /// Rows that are missing, by reason.
     pub missing: BTreeMap<String, u32>,
 }
 
-/// More rows are missing than the run may lose.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{missing} of {rows} pictures of column `{column}` are missing ({by_reason}), more than the {allowed} that --max-missing allows\nhint: nothing \
-     is lost: put the pictures in place and run the same command with --retry-missing, or allow more, for example --max-missing {enough}%"
-)]
-pub struct TooManyMissing {
-    /// The column.
-    pub column: String,
-    /// Its missing rows.
-    pub missing: u32,
-    /// All rows.
-    pub rows: u32,
-    /// The counts by reason.
-    pub by_reason: String,
-    /// What was allowed.
-    pub allowed: String,
-    /// What would be enough, in per cent.
-    pub enough: u64,
+impl ColumnReport {
+    fn of(manifest: &Manifest) -> Self {
+        Self {
+            name: manifest.name().to_owned(),
+            shape: manifest.row_shape().to_vec(),
+            dtype: manifest.dtype().to_string(),
+            rows: manifest.column.part_rows(manifest.part),
+            bytes: manifest.bytes(),
+            missing: manifest.missing.by_reason.clone(),
+        }
+    }
 }
 
 /// Encodes the data set of `recipe` into its columns.
@@ -104,42 +120,62 @@ pub struct TooManyMissing {
 /// # Errors
 /// Where the data set, the encoder or the cache can't be used, or too many pictures are missing. What was done stays.
 pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress) -> Result<EncodeReport> {
-    let dataset = dataset::load(&recipe.dataset, &options.data)?;
+    let mut dataset = dataset::load(&recipe.dataset, &options.data)?;
+    check_keep(&dataset, options.keep_images.as_deref())?;
+    options.take.take(&mut dataset);
     for note in &dataset.notes {
         progress.line(&format!("note: {note}"));
     }
+    encode_dataset(recipe, &dataset, options, progress)
+}
+
+/// The same of a data set that is loaded already, which may be a part of the recipe's.
+pub(super) fn encode_dataset(
+    recipe: &Recipe,
+    dataset: &Dataset,
+    options: &EncodeOptions,
+    progress: &dyn Progress,
+) -> Result<EncodeReport> {
     encoder::init_runtime(options.onnxruntime.as_deref())?;
-    let (device, fallback) = encoder::resolve(options.device);
-    fallback.iter().for_each(|line| progress.line(line));
+    let (devices, missing) = encoder::resolve_all(&options.devices);
+    missing.iter().for_each(|line| progress.line(line));
     let model = Model::prepare(&recipe.encoder, &recipe.columns, &options.data, options.python.as_deref(), progress)?;
+    model.tell_precision(&devices, progress);
 
     let description = json!({ "name": dataset.name, "recipe": recipe.dataset });
     let mut cache = Cache::create_or_open(&options.cache, &description)?;
-    let changes = register(&mut cache, &dataset, progress)?;
+    refuse_smaller_part(&cache, dataset, options.take)?;
+    let changes = register(&mut cache, dataset, progress)?;
     tell_changes(&changes, cache.rows().len(), progress);
 
     let overwrite = if options.overwrite { Overwrite::Yes } else { Overwrite::No };
-    let writers = model
-        .compiled
-        .outputs()
+    let specs: Vec<ColumnSpec> = model
+        .columns
         .iter()
-        .zip(&model.resolved.plan.taps)
-        .map(|(output, tap)| {
-            let spec = ColumnSpec::new(&output.name, model.key(tap), output.dtype, output.row_shape.clone())
+        .enumerate()
+        .map(|(at, column)| {
+            ColumnSpec::new(&column.name, model.key(at), column.dtype, column.row_shape.clone())
                 .with_batch_rows(model.resolved.plan.batch as u32)
-                .with_provenance(provenance(recipe, &model, device))
-                .retrying_missing(options.retry_missing);
-            cache.writer(&spec, overwrite)
+                .with_provenance(provenance(recipe, &model, &devices))
+                .with_part(options.part)
+                .with_shard_rows(options.shard_rows)
+                .retrying_missing(options.retry_missing)
         })
-        .collect::<Result<Vec<_>, _>>()?;
-    let work = Work::new(writers);
-    let meter = Meter::default();
+        .collect();
+    let writers = cache.writers(&specs, overwrite)?;
+    space::warn(&writers, &options.cache, progress);
+    space::tell_idle(&writers, progress);
+    let work = Work::new(writers, &model);
+    let meter = Meter::new(dataset.is_remote());
+    let rows = work.jobs.iter().flat_map(|job| &job.rows).copied();
+    let streaming = Streaming::start(dataset, &cache, rows, &options.fetch, options.keep_images.as_deref(), progress)?;
     let start = Instant::now();
     if !work.jobs.is_empty() {
-        run(&work, &model, &cache, &dataset, device, options, &meter, progress)?;
+        run(&work, &model, &cache, dataset, streaming.as_ref(), &devices, options, &meter, progress)?;
     }
     let seconds = start.elapsed().as_secs_f64();
-    let columns = work.finish(options.max_missing)?;
+    let manifests = work.finish(options.max_missing)?;
+    let columns: Vec<ColumnReport> = manifests.iter().map(ColumnReport::of).collect();
     for column in &columns {
         cache.adopt_contents(&column.name)?;
     }
@@ -149,6 +185,7 @@ pub fn encode(recipe: &Recipe, options: &EncodeOptions, progress: &dyn Progress)
         seconds,
         images_per_second: meter.images() as f64 / seconds.max(1e-9),
         bottleneck: meter.bottleneck(),
+        busy_seconds: meter.seconds(),
         columns,
     })
 }
@@ -170,82 +207,14 @@ fn tell_changes(changes: &RowsDiff, rows: u32, progress: &dyn Progress) {
     }
 }
 
-fn provenance(recipe: &Recipe, model: &Model, device: Device) -> serde_json::Value {
+fn provenance(recipe: &Recipe, model: &Model, devices: &[Device]) -> serde_json::Value {
     json!({
         "icecap": env!("CARGO_PKG_VERSION"),
         "model": model.path,
-        "device": device.to_string(),
+        // Several GPUs of one machine are alike; a row does not say which of them made it.
+        "device": devices[0].to_string(),
         "recipe": recipe.resolved(),
     })
-}
-
-/// What is to be done: the writers, and the batches that at least one of them lacks.
-struct Work {
-    writers: Vec<ColumnWriter>,
-    jobs: Vec<Job>,
-}
-
-impl Work {
-    fn new(writers: Vec<ColumnWriter>) -> Self {
-        let mut rows: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        for batch in writers.iter().flat_map(ColumnWriter::todo_batches) {
-            rows.entry(batch.start).or_default().extend(&batch.rows);
-        }
-        let jobs = rows
-            .into_iter()
-            .map(|(start, mut rows)| {
-                rows.sort_unstable();
-                rows.dedup();
-                Job { start, rows }
-            })
-            .collect();
-        Self { writers, jobs }
-    }
-
-    fn images(&self) -> u64 {
-        self.jobs.iter().map(|job| job.rows.len() as u64).sum()
-    }
-
-    /// Publishes the columns, unless one of them misses too many rows: then none is, and all that was done stays.
-    fn finish(self, max_missing: f64) -> Result<Vec<ColumnReport>> {
-        for writer in &self.writers {
-            check_missing(writer, max_missing)?;
-        }
-        let finish = |writer: ColumnWriter| {
-            let name = writer.plan().name.clone();
-            let manifest = writer.finish().with_context(|| format!("the column `{name}` was not finished"))?;
-            Ok(column_report(&manifest))
-        };
-        self.writers.into_iter().map(finish).collect()
-    }
-}
-
-fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissing> {
-    let rows = writer.plan().rows;
-    let by_reason = writer.missing_by_reason();
-    let missing: u32 = by_reason.values().sum();
-    if f64::from(missing) <= allowed * f64::from(rows) {
-        return Ok(());
-    }
-    let listed: Vec<String> = by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    Err(TooManyMissing {
-        column: writer.plan().name.clone(),
-        missing,
-        rows,
-        by_reason: listed.join(", "),
-        allowed: format!("{}%", (allowed * 1000.0).round() / 10.0),
-        enough: (100.0 * f64::from(missing) / f64::from(rows)).ceil() as u64,
-    })
-}
-
-fn column_report(manifest: &Manifest) -> ColumnReport {
-    ColumnReport {
-        name: manifest.name().to_owned(),
-        shape: manifest.row_shape().to_vec(),
-        dtype: manifest.dtype().to_string(),
-        bytes: manifest.bytes(),
-        missing: manifest.missing.by_reason.clone(),
-    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "the one place where all parts of stage one meet")]
@@ -254,7 +223,8 @@ fn run(
     model: &Model,
     cache: &Cache,
     dataset: &Dataset,
-    device: Device,
+    streaming: Option<&Streaming>,
+    devices: &[Device],
     options: &EncodeOptions,
     meter: &Meter,
     progress: &dyn Progress,
@@ -264,74 +234,31 @@ fn run(
         (0..cache.rows().len()).map(|row| by_id.get(&*cache.rows().id(row)).copied()).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = options.threads.unwrap_or(cores).max(1);
-    let (sessions, decoders) = match device {
-        Device::Cpu => (threads, None),
-        Device::Cuda(_) => (1, Some(threads)),
-    };
-    let sessions = sessions.min(work.jobs.len()).max(1);
-    let embedders = (0..sessions)
-        .map(|_| Ok(Box::new(Session::new(work, model, device)?) as Box<dyn Embedder>))
+    let on_gpus = devices != [Device::Cpu];
+    let places = if on_gpus { devices.repeat(SESSIONS_A_GPU) } else { vec![Device::Cpu; threads] };
+    let embedders = places
+        .into_iter()
+        .take(work.jobs.len().max(1))
+        .map(|device| Ok(Box::new(work.worker(model, device)?) as Box<dyn Embedder>))
         .collect::<Result<Vec<_>>>()?;
-    let line = Line {
-        jobs: &work.jobs,
-        items: &items,
+    let decoders = on_gpus.then_some(threads);
+    let web = streaming.map(|streaming| Web { fetcher: &streaming.fetcher, keeper: streaming.keeper.as_ref() });
+    let fetcher = streaming.map(|streaming| &streaming.fetcher);
+    let preparer = Preparer {
         preprocess: &model.resolved.preprocess,
+        views: &model.views,
         batch: model.resolved.plan.batch,
-        meter,
-        progress,
+        second: None,
     };
+    let line = Line { reader: Reader { jobs: &work.jobs, items: &items, web }, preparer, meter, progress };
     progress.start("encode", Some(work.images()));
     let (done_out, done) = crossbeam_channel::bounded(0);
     let outcome = std::thread::scope(|scope| {
-        scope.spawn(|| report(meter, progress, &done));
+        scope.spawn(|| report(meter, fetcher, progress, &done));
         let outcome = line.run(embedders, decoders);
         drop(done_out);
         outcome
     });
     progress.finish();
     outcome
-}
-
-/// One session of the encoder, writing into the shards of all columns.
-struct Session<'a> {
-    work: &'a Work,
-    session: EncoderSession,
-    /// Where a column's rows go when they can't go straight into its shard: `batch * row_bytes` each.
-    aside: Vec<Vec<u8>>,
-}
-
-impl<'a> Session<'a> {
-    fn new(work: &'a Work, model: &Model, device: Device) -> Result<Self> {
-        let session = EncoderSession::new(&model.compiled, device, 1)?;
-        Ok(Self { work, session, aside: vec![Vec::new(); work.writers.len()] })
-    }
-}
-
-impl Embedder for Session<'_> {
-    fn embed(&mut self, prepared: &Prepared) -> Result<()> {
-        let batch = self.session.batch();
-        let start = prepared.job.start;
-        let mut slots = Vec::with_capacity(self.work.writers.len());
-        for writer in &self.work.writers {
-            slots.push(writer.batch_at(start).map(|batch| writer.slot(batch)).transpose()?);
-        }
-        let outputs = slots.iter_mut().zip(&mut self.aside).zip(&self.work.writers).map(|((slot, aside), writer)| {
-            let straight = slot.as_mut().and_then(Slot::whole_mut);
-            straight.unwrap_or_else(|| {
-                aside.resize(batch * writer.plan().row_bytes(), 0);
-                aside
-            })
-        });
-        let mut outputs: Vec<&mut [u8]> = outputs.collect();
-        self.session.run(&prepared.pixels, &mut outputs)?;
-        for ((writer, slot), aside) in self.work.writers.iter().zip(slots).zip(&self.aside) {
-            let Some(mut slot) = slot else { continue };
-            if !slot.is_whole() {
-                slot.write_batch(0, aside)?;
-            }
-            let outcomes: Vec<_> = slot.batch().rows.iter().map(|row| prepared.outcome(*row)).collect();
-            writer.commit(slot, &outcomes)?;
-        }
-        Ok(())
-    }
 }

@@ -11,7 +11,10 @@ use icecap_cache::Cache;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{run::Run, train::captions_of};
+use super::{
+    run::Run,
+    train::{captions_of, keep_encoded},
+};
 use crate::{
     batch,
     decoder::{self, DecodeSpec, Method},
@@ -29,8 +32,8 @@ pub struct EvaluateOptions {
     pub split: String,
     /// The cache, where it isn't the run's own.
     pub cache: Option<PathBuf>,
-    /// The width of the beam, where it isn't the recipe's.
-    pub beam: Option<usize>,
+    /// How captions are searched for, where it isn't the recipe's way.
+    pub search: SearchOptions,
     /// `cpu`, `cuda`, `cuda:N`.
     pub device: String,
 }
@@ -120,20 +123,21 @@ pub fn evaluate_run(run: &Run, options: &EvaluateOptions, progress: &dyn Progres
     let rows = cache.rows();
     let mut wanted = rows.split_rows(&options.split);
     wanted.retain(|row| !captions_of(rows, *row).is_empty());
+    keep_encoded(&mut wanted, &readers, &options.split).iter().for_each(|note| progress.line(note));
     if wanted.is_empty() {
         let known = rows.split_names().join(", ");
         return Err(EvaluateError::NoRows { cache: path, split: options.split.clone(), known }.into());
     }
     let (decoder, note) = run.decoder(&options.device)?;
     note.iter().for_each(|note| progress.line(note));
-    let spec = search(&run.recipe.decode, options.beam);
+    let spec = options.search.apply(&run.recipe.decode)?;
     let missing = wanted.iter().filter(|row| readers.iter().any(|column| !column.is_present(**row))).count();
     let columns = run.view(readers.into_iter().map(batch::cached).collect())?;
     progress.start("caption", Some(wanted.len() as u64));
     let mut captions = Vec::with_capacity(wanted.len());
-    for rows in wanted.chunks(IMAGES_AT_ONCE) {
+    for (at, rows) in wanted.chunks(IMAGES_AT_ONCE).enumerate() {
         let prefix = batch::gather(&columns, rows).to_device(decoder.params().device());
-        let spoken = decoder::generate(decoder.as_ref(), &prefix, &spec, run.special());
+        let spoken = decoder::generate_from(decoder.as_ref(), &prefix, &spec, run.special(), at * IMAGES_AT_ONCE);
         captions.extend(spoken.iter().map(|spoken| run.tokenizer.decode(&spoken.tokens)));
         progress.advance(rows.len() as u64);
     }
@@ -148,12 +152,51 @@ pub fn evaluate_run(run: &Run, options: &EvaluateOptions, progress: &dyn Progres
     Ok(Evaluation { results, scores, missing })
 }
 
-/// `spec` with another beam, where one is asked for.
-pub(super) fn search(spec: &DecodeSpec, beam: Option<usize>) -> DecodeSpec {
-    match beam {
-        None => *spec,
-        Some(1) => spec.greedy(),
-        Some(beam) => DecodeSpec { method: Method::Beam, beam, ..*spec },
+/// What is said of the search beside the recipe; what isn't said stays the recipe's.
+#[derive(Debug, Clone, Default)]
+pub struct SearchOptions {
+    /// The width of the beam; 1 is greedy.
+    pub beam: Option<usize>,
+    /// Sample at this temperature.
+    pub temperature: Option<f64>,
+    /// Sample from so many of the most probable tokens.
+    pub top_k: Option<usize>,
+    /// Sample from the most probable tokens that together have this probability.
+    pub top_p: Option<f64>,
+    /// Decides what is sampled.
+    pub seed: Option<u64>,
+    /// No sequence of so many tokens is said twice.
+    pub no_repeat_ngram: Option<usize>,
+    /// Log-probabilities are divided by length to this power.
+    pub length_penalty: Option<f64>,
+}
+
+impl SearchOptions {
+    /// `spec` with what was said put in.
+    ///
+    /// # Errors
+    /// Where a number makes no sense.
+    pub fn apply(&self, spec: &DecodeSpec) -> Result<DecodeSpec> {
+        let samples = self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some();
+        let method = match self.beam {
+            _ if samples => Method::Sample,
+            Some(1) => Method::Greedy,
+            Some(_) => Method::Beam,
+            None => spec.method,
+        };
+        let spec = DecodeSpec {
+            method,
+            beam: self.beam.unwrap_or(spec.beam),
+            temperature: self.temperature.unwrap_or(spec.temperature),
+            top_k: self.top_k.unwrap_or(spec.top_k),
+            top_p: self.top_p.unwrap_or(spec.top_p),
+            seed: self.seed.unwrap_or(spec.seed),
+            no_repeat_ngram: self.no_repeat_ngram.unwrap_or(spec.no_repeat_ngram),
+            length_penalty: self.length_penalty.unwrap_or(spec.length_penalty),
+            ..*spec
+        };
+        spec.check()?;
+        Ok(spec)
     }
 }
 

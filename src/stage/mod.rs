@@ -5,11 +5,25 @@
 
 pub mod caption;
 pub mod demo;
+pub mod drift;
+mod embed;
 pub mod encode;
 pub mod evaluate;
 pub mod export;
+pub mod export_run;
+pub mod import;
 pub mod model;
+mod numbers;
 mod pipeline;
+pub mod plan;
+pub mod prepare;
+pub mod probe;
+mod read;
+pub mod recompute;
 mod register;
 pub mod run;
+mod space;
 pub mod train;
+pub mod transfer;
+mod web;
+mod work;

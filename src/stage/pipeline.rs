@@ -1,58 +1,30 @@
 //! The encoder's assembly line: files are read ahead, pictures decoded, batches run, rows committed.
 //!
 //! On the CPU each worker decodes a batch and then runs it on a session of its own with one thread: as many workers as
-//! cores, nothing to balance, nobody oversubscribed. On a GPU the decoding is what the cores are for: decode workers feed one
-//! session through a bounded queue. Either way readers fetch the files of later batches meanwhile.
+//! cores, nothing to balance, nobody oversubscribed. On a GPU the decoding is what the cores are for: decode workers feed the
+//! sessions, two a GPU, through one bounded queue. Either way readers fetch the files of later batches meanwhile.
 
 use std::{
-    io,
+    collections::BTreeMap,
     sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use crossbeam_channel::{Receiver, Sender, bounded};
-use icecap_cache::{Reason, RowOutcome, content_hash};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use icecap_cache::{Reason, RowOutcome};
 
-use crate::{
-    dataset::Item,
-    image::{self, Preprocess},
-    progress::Progress,
+use super::{
+    prepare::{Prepared, Preparer},
+    read::{Loaded, Reader},
 };
+use crate::{fetch::Fetcher, progress::Progress};
 
-/// Batches of file contents that wait for a decoder, for each worker.
+/// Prepared batches that wait for a session.
 const READ_AHEAD: usize = 2;
-
-/// One batch of rows, some of which are to be encoded.
-#[derive(Debug, Clone)]
-pub(super) struct Job {
-    /// The batch's first row; its slots are the rows from there on.
-    pub start: u32,
-    /// The rows to encode, ascending.
-    pub rows: Vec<u32>,
-}
-
-/// A job whose pictures are ready for the encoder.
-pub(super) struct Prepared {
-    pub job: Job,
-    /// `[batch, H, W, 3]`, slots without a picture are black.
-    pub pixels: Vec<u8>,
-    /// What became of each of the job's rows.
-    pub outcomes: Vec<RowOutcome>,
-}
-
-impl Prepared {
-    /// What became of `row`, one of the job's rows.
-    pub fn outcome(&self, row: u32) -> RowOutcome {
-        match self.job.rows.binary_search(&row) {
-            Ok(at) => self.outcomes[at].clone(),
-            Err(_) => unreachable!("a job holds the rows that each of its columns lacks"),
-        }
-    }
-}
 
 /// Takes prepared batches to their end; one for each session.
 pub(super) trait Embedder: Send {
@@ -66,10 +38,16 @@ pub(super) struct Meter {
     decoding: AtomicU64,
     encoding: AtomicU64,
     images: AtomicU64,
-    missing: AtomicU64,
+    missing: Mutex<BTreeMap<Reason, u64>>,
+    /// Whether the files come over the network.
+    is_remote: bool,
 }
 
 impl Meter {
+    pub fn new(is_remote: bool) -> Self {
+        Self { is_remote, ..Self::default() }
+    }
+
     fn add(counter: &AtomicU64, since: Instant) {
         counter.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
@@ -79,9 +57,30 @@ impl Meter {
         self.images.load(Ordering::Relaxed)
     }
 
-    /// Images that turned out to be missing.
-    pub fn missing(&self) -> u64 {
-        self.missing.load(Ordering::Relaxed)
+    /// Counts what became of rows.
+    fn count(&self, outcomes: &[RowOutcome]) {
+        self.images.fetch_add(outcomes.len() as u64, Ordering::Relaxed);
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        for outcome in outcomes {
+            if let RowOutcome::Missing { reason, .. } = outcome {
+                *missing.entry(*reason).or_default() += 1;
+            }
+        }
+    }
+
+    /// How many images turned out to be missing, and why, the most frequent reasons first: `12 missing (7 http-404, 5 dns)`.
+    pub fn missing(&self) -> String {
+        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all: u64 = missing.values().sum();
+        let mut reasons: Vec<(Reason, u64)> = missing.into_iter().collect();
+        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let listed: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        if all == 0 { "0 missing".to_owned() } else { format!("{all} missing ({})", listed.join(", ")) }
+    }
+
+    /// What the files are waited for.
+    fn source(&self) -> &'static str {
+        if self.is_remote { "network" } else { "disk" }
     }
 
     /// The shares of decoding, encoding and waiting for files, in per cent of the workers' time.
@@ -89,6 +88,11 @@ impl Meter {
         let parts = [&self.decoding, &self.encoding, &self.waiting].map(|part| part.load(Ordering::Relaxed) as f64);
         let sum = parts.iter().sum::<f64>().max(1.0);
         parts.map(|part| 100.0 * part / sum)
+    }
+
+    /// Seconds of all workers together: decoding, encoding, waiting for files.
+    pub fn seconds(&self) -> [f64; 3] {
+        [&self.decoding, &self.encoding, &self.waiting].map(|part| part.load(Ordering::Relaxed) as f64 / 1e9)
     }
 
     /// What takes most of the workers' time.
@@ -99,22 +103,18 @@ impl Meter {
         } else if decoding >= waiting {
             "decode"
         } else {
-            "disk"
+            self.source()
         }
     }
 }
 
 /// What the line works on.
 pub(super) struct Line<'a> {
-    pub jobs: &'a [Job],
-    pub items: &'a [Option<&'a Item>],
-    pub preprocess: &'a Preprocess,
-    pub batch: usize,
+    pub reader: Reader<'a>,
+    pub preparer: Preparer<'a>,
     pub meter: &'a Meter,
     pub progress: &'a dyn Progress,
 }
-
-type Loaded = (Job, Vec<Result<Vec<u8>, io::Error>>);
 
 impl Line<'_> {
     /// Runs all jobs; `embedders` are the sessions. With one embedder a core each decodes for itself; otherwise
@@ -128,18 +128,10 @@ impl Line<'_> {
                 failure.get_or_insert(error);
             }
         };
-        let next = AtomicUsize::new(0);
         let hands = decoders.unwrap_or(embedders.len());
+        let (fail, stop) = (&fail, &stop);
         std::thread::scope(|scope| {
-            let (loaded_out, loaded) = bounded::<Loaded>(hands * READ_AHEAD);
-            for _ in 0..hands.clamp(1, 8) {
-                let loaded_out = loaded_out.clone();
-                let (next, stop) = (&next, &stop);
-                scope.spawn(move || self.read(next, stop, &loaded_out));
-            }
-            drop(loaded_out);
-            let fail = &fail;
-            let stop = &stop;
+            let loaded = self.reader.start(scope, hands, stop, fail);
             match decoders {
                 None => {
                     for embedder in embedders {
@@ -149,13 +141,15 @@ impl Line<'_> {
                 }
                 Some(decoders) => {
                     let (ready_out, ready) = bounded::<Prepared>(embedders.len() * READ_AHEAD);
+                    // Memory of batches that are done goes back to the decoders: the steady state allocates none.
+                    let (spare_out, spare) = unbounded::<Vec<Vec<u8>>>();
                     for _ in 0..decoders {
-                        let (loaded, ready_out) = (loaded.clone(), ready_out.clone());
-                        scope.spawn(move || self.decode(&loaded, &ready_out));
+                        let (loaded, ready_out, spare) = (loaded.clone(), ready_out.clone(), spare.clone());
+                        scope.spawn(move || self.decode(&loaded, &ready_out, &spare));
                     }
                     for embedder in embedders {
-                        let ready = ready.clone();
-                        scope.spawn(move || self.embed_all(embedder, &ready, stop).unwrap_or_else(fail));
+                        let (ready, spare_out) = (ready.clone(), spare_out.clone());
+                        scope.spawn(move || self.embed_all(embedder, &ready, &spare_out, stop).unwrap_or_else(fail));
                     }
                 }
             }
@@ -164,23 +158,6 @@ impl Line<'_> {
         match failure.into_inner() {
             Ok(Some(error)) => Err(error),
             _ => Ok(()),
-        }
-    }
-
-    fn read(&self, next: &AtomicUsize, stop: &AtomicBool, out: &Sender<Loaded>) {
-        while !stop.load(Ordering::Relaxed) {
-            let Some(job) = self.jobs.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-            let files = job.rows.iter().map(|row| self.read_row(*row)).collect();
-            if out.send((job.clone(), files)).is_err() {
-                return;
-            }
-        }
-    }
-
-    fn read_row(&self, row: u32) -> io::Result<Vec<u8>> {
-        match self.items.get(row as usize).copied().flatten() {
-            Some(item) => item.source.read(),
-            None => Err(io::Error::new(io::ErrorKind::NotFound, "the data set has this picture no longer")),
         }
     }
 
@@ -197,14 +174,14 @@ impl Line<'_> {
             }
             let prepared = self.prepare(files, spare);
             self.embed(&mut *embedder, &prepared)?;
-            spare = prepared.pixels;
+            spare = prepared.views;
         }
         Ok(())
     }
 
-    fn decode(&self, loaded: &Receiver<Loaded>, out: &Sender<Prepared>) {
+    fn decode(&self, loaded: &Receiver<Loaded>, out: &Sender<Prepared>, spare: &Receiver<Vec<Vec<u8>>>) {
         while let Some(files) = self.wait(loaded) {
-            if out.send(self.prepare(files, Vec::new())).is_err() {
+            if out.send(self.prepare(files, spare.try_recv().unwrap_or_default())).is_err() {
                 return;
             }
         }
@@ -214,6 +191,7 @@ impl Line<'_> {
         &self,
         mut embedder: Box<dyn Embedder + '_>,
         ready: &Receiver<Prepared>,
+        spare: &Sender<Vec<Vec<u8>>>,
         stop: &AtomicBool,
     ) -> Result<()> {
         for prepared in ready {
@@ -221,6 +199,8 @@ impl Line<'_> {
                 break;
             }
             self.embed(&mut *embedder, &prepared)?;
+            // Nobody left to decode into it: then it is not needed either.
+            let _ = spare.send(prepared.views);
         }
         Ok(())
     }
@@ -232,75 +212,41 @@ impl Line<'_> {
         files
     }
 
-    fn prepare(&self, (job, files): Loaded, mut pixels: Vec<u8>) -> Prepared {
+    fn prepare(&self, (job, files): Loaded, spare: Vec<Vec<u8>>) -> Prepared {
         let start = Instant::now();
-        let (height, width) = self.preprocess.output_size();
-        let picture = height as usize * width as usize * 3;
-        pixels.resize(self.batch * picture, 0);
-        let mut outcomes = Vec::with_capacity(job.rows.len());
-        let mut rows = job.rows.iter().zip(files).peekable();
-        for (slot, pixels) in pixels.chunks_exact_mut(picture).enumerate() {
-            let outcome = rows.next_if(|(row, _)| **row as usize == job.start as usize + slot);
-            let Some((_, file)) = outcome else {
-                pixels.fill(0);
-                continue;
-            };
-            let outcome = self.decode_one(file, pixels);
-            if matches!(outcome, RowOutcome::Missing { .. }) {
-                pixels.fill(0);
-            }
-            outcomes.push(outcome);
-        }
+        let prepared = self.preparer.prepare(job, files, spare);
         Meter::add(&self.meter.decoding, start);
-        Prepared { job, pixels, outcomes }
-    }
-
-    fn decode_one(&self, file: io::Result<Vec<u8>>, pixels: &mut [u8]) -> RowOutcome {
-        let bytes = match file {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                return RowOutcome::Missing { reason: reason_of(&error), detail: error.to_string(), content: None };
-            }
-        };
-        let content = content_hash(&bytes);
-        match image::load_into(&bytes, self.preprocess, pixels) {
-            Ok(_) => RowOutcome::Present { content },
-            Err(error) => {
-                RowOutcome::Missing { reason: error.reason(), detail: error.to_string(), content: Some(content) }
-            }
-        }
+        prepared
     }
 
     fn embed(&self, embedder: &mut dyn Embedder, prepared: &Prepared) -> Result<()> {
         let start = Instant::now();
         embedder.embed(prepared)?;
         Meter::add(&self.meter.encoding, start);
-        let missing = prepared.outcomes.iter().filter(|outcome| matches!(outcome, RowOutcome::Missing { .. })).count();
-        let images = prepared.outcomes.len() as u64;
-        self.meter.images.fetch_add(images, Ordering::Relaxed);
-        self.meter.missing.fetch_add(missing as u64, Ordering::Relaxed);
-        self.progress.advance(images);
+        self.meter.count(&prepared.outcomes);
+        self.progress.advance(prepared.outcomes.len() as u64);
         Ok(())
     }
 }
 
-fn reason_of(error: &io::Error) -> Reason {
-    match error.kind() {
-        io::ErrorKind::NotFound => Reason::NotFound,
-        _ => Reason::Unreadable,
-    }
-}
-
-/// Tells `progress` the rate and the bottleneck, twice a second, until `done`.
-pub(super) fn report(meter: &Meter, progress: &dyn Progress, done: &Receiver<()>) {
+/// Tells `progress` the rate, the bottleneck and what is missing, twice a second, until `done`.
+pub(super) fn report(meter: &Meter, fetcher: Option<&Fetcher>, progress: &dyn Progress, done: &Receiver<()>) {
     let start = Instant::now();
     while let Err(crossbeam_channel::RecvTimeoutError::Timeout) = done.recv_timeout(Duration::from_millis(500)) {
-        let rate = meter.images() as f64 / start.elapsed().as_secs_f64();
+        let seconds = start.elapsed().as_secs_f64();
+        let rate = meter.images() as f64 / seconds;
         let [decoding, encoding, waiting] = meter.shares();
-        let missing = meter.missing();
+        let traffic = fetcher.map(Fetcher::traffic).map_or_else(String::new, |traffic| {
+            format!("{} connections, {:.1} MB/s, ", traffic.busy, traffic.bytes as f64 / seconds / 1e6)
+        });
         progress.status(&format!(
-            "{rate:.0} img/s, bound by {} (decode {decoding:.0}%, encoder {encoding:.0}%, disk {waiting:.0}%), {missing} missing",
-            meter.bottleneck()
+            "{rate:.0} img/s, bound by {} (decode {decoding:.0}%, encoder {encoding:.0}%, {} {waiting:.0}%), {traffic}{}",
+            meter.bottleneck(),
+            meter.source(),
+            meter.missing(),
         ));
     }
 }
+
+#[cfg(test)]
+mod tests;

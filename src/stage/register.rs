@@ -3,14 +3,14 @@
 //! No picture is read here that the encoder will read anyway: a new row gets its content hash from the encoding. Only a file
 //! whose size or time is not what the cache knows is read, on all cores, to tell whether the picture is another.
 
-use std::{fs, time::UNIX_EPOCH};
+use std::{collections::HashSet, fs, path::PathBuf, time::UNIX_EPOCH};
 
 use anyhow::Result;
-use icecap_cache::{Cache, RowRecord, RowsDiff, content_hash};
+use icecap_cache::{Cache, RowRecord, Rows, RowsDiff, content_hash};
 use rayon::prelude::*;
 
 use crate::{
-    dataset::{Dataset, Item, Source},
+    dataset::{Dataset, Item, Part, Source},
     progress::Progress,
 };
 
@@ -18,35 +18,78 @@ use crate::{
 pub(super) fn register(cache: &mut Cache, dataset: &Dataset, progress: &dyn Progress) -> Result<RowsDiff> {
     progress.start("rows", Some(dataset.items.len() as u64));
     let rows = cache.rows();
-    let records: Vec<RowRecord> = dataset
+    let states: Vec<State> = dataset
         .items
         .par_iter()
         .map(|item| {
-            let mut record = record(item);
-            if rows.needs_content(&record) {
-                record.content = item.source.read().ok().map(|bytes| hex(&content_hash(&bytes)));
+            let mut state = State::of(item);
+            if needs_reading(rows, item, &state) {
+                match item.source.read() {
+                    Ok(bytes) => state.content = Some(hex(&content_hash(&bytes))),
+                    Err(_) => state.keep_known(item, rows),
+                }
             }
             progress.advance(1);
-            record
+            state
         })
         .collect();
     progress.finish();
-    Ok(cache.sync_rows(records)?)
+    // A record at a time: those of 3.3 million images would be gigabytes.
+    Ok(cache.sync_rows(dataset.items.iter().zip(&states).map(|(item, state)| record(item, state)))?)
 }
 
-fn record(item: &Item) -> RowRecord {
-    let metadata = match &item.source {
-        Source::File { path, .. } => fs::metadata(path).ok(),
-        Source::Drawn(_) => None,
-    };
+/// What tells whether an image's file is the one that the cache knows.
+#[derive(Default)]
+struct State {
+    bytes: Option<u64>,
+    modified_ns: Option<u64>,
+    content: Option<String>,
+    /// Where the cache knows it, when it can't be read now.
+    source: Option<String>,
+}
+
+impl State {
+    /// A picture that was encoded once and can't be read now: its row stays what it was, embeddings included.
+    fn keep_known(&mut self, item: &Item, rows: &Rows) {
+        let Some(row) = rows.find(&item.id) else { return };
+        let RowRecord { content, bytes, modified_ns, source, .. } = rows.get(row);
+        *self = Self { bytes, modified_ns, content, source: Some(source) };
+    }
+
+    fn of(item: &Item) -> Self {
+        match &item.source {
+            Source::File { path, .. } => {
+                let metadata = fs::metadata(path).ok();
+                let modified_ns = metadata.as_ref().and_then(modified_ns);
+                Self { bytes: metadata.map(|metadata| metadata.len()), modified_ns, ..Self::default() }
+            }
+            Source::Member(member) => {
+                Self { bytes: Some(member.bytes()), modified_ns: Some(member.modified_ns()), ..Self::default() }
+            }
+            Source::Url(_) | Source::Drawn(_) => Self::default(),
+        }
+    }
+}
+
+/// Whether the file may be another than the one that the cache knows, so that only its bytes can tell.
+fn needs_reading(rows: &Rows, item: &Item, state: &State) -> bool {
+    rows.needs_content(&record(item, state))
+}
+
+/// Whether the picture was touched since the cache saw it.
+pub(super) fn is_touched(rows: &Rows, item: &Item) -> bool {
+    needs_reading(rows, item, &State::of(item))
+}
+
+fn record(item: &Item, state: &State) -> RowRecord {
     RowRecord {
         id: item.id.clone(),
-        source: item.source.describe(),
+        source: state.source.clone().unwrap_or_else(|| item.source.describe()),
         split: item.split.clone(),
         captions: item.captions.clone(),
-        content: None,
-        bytes: metadata.as_ref().map(fs::Metadata::len),
-        modified_ns: metadata.as_ref().and_then(modified_ns),
+        content: state.content.clone(),
+        bytes: state.bytes,
+        modified_ns: state.modified_ns,
     }
 }
 
@@ -57,4 +100,29 @@ fn modified_ns(metadata: &fs::Metadata) -> Option<u64> {
 
 fn hex(hash: &[u8]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A part of the data set that the cache holds more of.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{option}` leaves out {left_out} images that the cache `{}` holds\nhint: a cache only grows: take at least what it has, or \
+     give the part a cache of its own", cache.display()
+)]
+pub struct SmallerPart {
+    option: &'static str,
+    left_out: usize,
+    cache: PathBuf,
+}
+
+/// Refuses to take rows out of a cache because of `--limit` or `--sample`: they would lose their split.
+pub(super) fn refuse_smaller_part(cache: &Cache, dataset: &Dataset, part: Part) -> Result<(), SmallerPart> {
+    let option = match part {
+        Part::All => return Ok(()),
+        Part::First(_) => "--limit",
+        Part::Sample { .. } => "--sample",
+    };
+    let ids: HashSet<&str> = dataset.items.iter().map(|item| item.id.as_str()).collect();
+    let rows = cache.rows();
+    let left_out = (0..rows.len()).filter(|row| !rows.is_gone(*row) && !ids.contains(&*rows.id(*row))).count();
+    if left_out == 0 { Ok(()) } else { Err(SmallerPart { option, left_out, cache: cache.folder().to_owned() }) }
 }

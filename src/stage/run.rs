@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! runs/attention/
-//!   run.json           what it was trained on: cache, columns and their keys, model
+//!   lock               held by the process that trains it
+//!   run.json           what it was trained on: cache, columns and their keys, model; written last
 //!   recipe.toml        the recipe, with every default written out
 //!   tokenizer.json     for Hugging Face `tokenizers`
 //!   scales.safetensors each column's mean and reciprocal deviation, where the recipe standardizes
@@ -12,7 +13,8 @@
 //! ```
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,6 +28,7 @@ use crate::{
     decoder::{self, ColumnInput, Decoder, Special, Standardized},
     recipe::Recipe,
     text::Tokenizer,
+    trainer,
 };
 
 /// The file of the columns' scales.
@@ -85,6 +88,15 @@ pub enum RunError {
         /// The folder.
         folder: PathBuf,
     },
+    /// Another process trains it.
+    #[error(
+        "the run `{}` is being trained by another process\nhint: wait for it to end, or train into another folder",
+        folder.display()
+    )]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The run has no checkpoint yet.
     #[error("the run `{}` has no checkpoint yet\nhint: train it on with `icecap train --resume`", folder.display())]
     NoCheckpoint {
@@ -121,6 +133,41 @@ pub enum RunError {
     },
 }
 
+impl RunError {
+    /// What is there is the run of another recipe or of other columns: not one that could go on.
+    #[must_use]
+    pub fn is_of_another_training(&self) -> bool {
+        matches!(self, Self::OtherRecipe { .. } | Self::OtherKey { .. } | Self::NotARun { .. })
+    }
+}
+
+/// The right to train a run: one process has it until it drops this or ends.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: fs::File,
+}
+
+impl RunLock {
+    /// Takes the lock of the run in `folder`, which is made where it isn't there.
+    ///
+    /// # Errors
+    /// [`RunError::Busy`], or where the folder can't be written.
+    pub fn take(folder: &Path) -> Result<Self> {
+        let open = || {
+            fs::create_dir_all(folder)?;
+            fs::OpenOptions::new().create(true).append(true).open(folder.join("lock"))
+        };
+        let file = open().with_context(|| format!("the run's folder `{}` can't be written", folder.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(fs::TryLockError::WouldBlock) => Err(RunError::Busy { folder: folder.to_owned() }.into()),
+            Err(fs::TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("the run `{}` can't be locked", folder.display()))
+            }
+        }
+    }
+}
+
 impl Run {
     /// Opens the run in `folder`.
     ///
@@ -141,18 +188,11 @@ impl Run {
     /// Where the folder can't be written.
     pub fn create(folder: &Path, info: RunInfo, recipe: Recipe, tokenizer: Tokenizer) -> Result<Self> {
         let run = Self { folder: folder.to_owned(), info, recipe, tokenizer };
-        let write = || -> io::Result<()> {
-            fs::create_dir_all(folder)?;
-            fs::write(folder.join("recipe.toml"), run.recipe.resolved())?;
-            Ok(())
-        };
-        write().with_context(|| format!("the run's folder `{}` can't be written", folder.display()))?;
+        let unwritable = || format!("the run's folder `{}` can't be written", folder.display());
+        fs::create_dir_all(folder).with_context(unwritable)?;
+        publish(folder, "recipe.toml", run.recipe.resolved().as_bytes()).with_context(unwritable)?;
         run.tokenizer.save(&folder.join("tokenizer.json"))?;
-        let text = serde_json::to_string_pretty(&run.info)?;
-        let partial = folder.join("run.json.partial");
-        fs::write(&partial, text)
-            .and_then(|()| fs::rename(&partial, folder.join("run.json")))
-            .with_context(|| format!("`{}` can't be written", folder.join("run.json").display()))?;
+        publish(folder, "run.json", serde_json::to_string_pretty(&run.info)?.as_bytes()).with_context(unwritable)?;
         Ok(run)
     }
 
@@ -169,8 +209,7 @@ impl Run {
     pub fn checkpoint(&self) -> Result<PathBuf, RunError> {
         ["best", "last"]
             .iter()
-            .map(|name| self.folder.join("checkpoints").join(name))
-            .find(|path| path.join("model.safetensors").exists())
+            .find_map(|name| trainer::find_checkpoint(&self.folder, name))
             .ok_or_else(|| RunError::NoCheckpoint { folder: self.folder.clone() })
     }
 
@@ -228,6 +267,16 @@ impl Run {
         };
         self.info.columns.iter().map(open).collect()
     }
+}
+
+/// Puts `bytes` at `name` in `folder`, durably, with all that was written there before: the old file or the new one.
+fn publish(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let partial = folder.join(format!("{name}.partial"));
+    let mut file = fs::File::create(&partial)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&partial, folder.join(name))?;
+    fs::File::open(folder)?.sync_all()
 }
 
 /// The marks of a tokenizer, as decoders want them.

@@ -6,10 +6,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use icecap_cache::{Cache, Rows};
+use icecap_cache::{Cache, ColumnReader, Rows};
 use serde::Serialize;
 
-use super::run::{Run, RunColumn, RunError, RunInfo, SCALES, special};
+use super::run::{Run, RunColumn, RunError, RunInfo, RunLock, SCALES, special};
 use crate::{
     batch::{self, Caption, Column},
     decoder::{self, ColumnInput, Decoder, Scale},
@@ -85,7 +85,8 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
         .iter()
         .map(|column| cache.column(column).with_context(|| format!("the decoder reads column `{column}`")))
         .collect::<Result<Vec<_>>>()?;
-    let rows = Split::open(&cache, &options.cache)?;
+    let rows = Split::open(&cache, &options.cache, &readers, progress)?;
+    let _lock = RunLock::take(&options.run)?;
     let (device, note) = decoder::device::resolve(&options.device)?;
     note.iter().for_each(|note| progress.line(note));
     let (run, decoder) = if options.resume && Run::exists(&options.run) {
@@ -150,8 +151,6 @@ fn resumed_decoder(
 
 /// The scales of the columns over the training rows, for [`Run::view`].
 fn write_scales(cache: &Cache, columns: &[RunColumn], rows: &[u32], folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("the run's folder `{}` can't be made", folder.display()))?;
     let inputs: Vec<ColumnInput> = columns.iter().map(|column| column.input.clone()).collect();
     let scale = |input: &ColumnInput| Ok(Scale::of(&batch::cached(cache.column(&input.name)?), rows));
     let scales = inputs.iter().map(scale).collect::<Result<Vec<_>>>()?;
@@ -169,6 +168,7 @@ fn fit(
 ) -> Result<TrainReport> {
     let (spec, vocab) = (&run.recipe.train, run.tokenizer.vocab_size());
     let data = TrainData {
+        source: source(run, cache)?,
         columns,
         captions: captions(&run.tokenizer, cache.rows(), &rows.train, progress).into(),
         validation: rows.validation.clone(),
@@ -223,7 +223,17 @@ fn report(outcome: &Outcome, parameters: usize) -> TrainReport {
 fn resumed(recipe: &Recipe, folder: &Path) -> Result<Run> {
     let run = Run::open(folder)?;
     let (old, new) = (run.recipe.resolved(), recipe.resolved());
-    if let Some((old, new)) = old.lines().zip(new.lines()).find(|(old, new)| old != new) {
+    let differs = || {
+        let (mut old, mut new) = (old.lines(), new.lines());
+        loop {
+            match (old.next(), new.next()) {
+                (None, None) => return None,
+                (old, new) if old != new => return Some((old.unwrap_or_default(), new.unwrap_or_default())),
+                _ => {}
+            }
+        }
+    };
+    if let Some((old, new)) = differs() {
         let difference = format!("it has `{old}`, this one `{new}`");
         return Err(RunError::OtherRecipe { folder: folder.to_owned(), difference }.into());
     }
@@ -237,11 +247,12 @@ struct Split {
 }
 
 impl Split {
-    fn open(cache: &Cache, path: &Path) -> Result<Self> {
+    fn open(cache: &Cache, path: &Path, columns: &[ColumnReader], progress: &dyn Progress) -> Result<Self> {
         let rows = cache.rows();
         let captioned = |split: &'static str| -> Result<Vec<u32>> {
-            let found: Vec<u32> =
-                rows.split_rows(split).into_iter().filter(|row| !captions_of(rows, *row).is_empty()).collect();
+            let mut found = rows.split_rows(split);
+            found.retain(|row| !captions_of(rows, *row).is_empty());
+            keep_encoded(&mut found, columns, split).iter().for_each(|note| progress.line(note));
             if found.is_empty() {
                 let known = rows.split_names().join(", ");
                 return Err(TrainingData::Empty { cache: path.to_owned(), what: "captioned rows", split, known }.into());
@@ -254,6 +265,28 @@ impl Split {
     fn training_captions(&self, rows: &Rows) -> Vec<String> {
         self.train.iter().flat_map(|row| captions_of(rows, *row)).collect()
     }
+}
+
+/// What the bytes of the run's columns are: a column that was written anew is another source.
+fn source(run: &Run, cache: &Cache) -> Result<String> {
+    let mut parts = Vec::new();
+    for column in &run.info.columns {
+        let reader = cache.column(&column.input.name)?;
+        parts.push(column.key.clone());
+        parts.extend(reader.manifest().iter().flat_map(|found| &found.shards).map(|shard| shard.digest.clone()));
+    }
+    Ok(parts.join(" "))
+}
+
+/// Leaves out of `rows` those that came after a column was finished; a line says how many.
+pub(super) fn keep_encoded(rows: &mut Vec<u32>, columns: &[ColumnReader], split: &str) -> Option<String> {
+    let all = rows.len();
+    let encoded = columns.iter().map(ColumnReader::len).min().unwrap_or(0);
+    rows.retain(|row| *row < encoded);
+    let later = all - rows.len();
+    (later > 0).then(|| {
+        format!("{later} of {all} images of the split `{split}` are not in the columns yet and are left out: run `icecap encode` again")
+    })
 }
 
 /// The captions of a row.

@@ -11,11 +11,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{TrainError, TrainSpec, optimizer::AdamW};
+use super::{TrainData, TrainError, TrainSpec, optimizer::AdamW};
 use crate::decoder::{Decoder, Special};
 
 /// The version of state.json.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How far a training is: all that is not weights or moments. Orders, rates and dropout follow from the step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,12 +39,14 @@ pub struct TrainState {
     pub skipped_in_a_row: u64,
     /// Training captions.
     pub captions: u64,
+    /// Digest of the captions' tokens and rows, the validation rows and the columns' source.
+    pub data: String,
     /// The settings.
     pub spec: TrainSpec,
 }
 
 impl TrainState {
-    pub(super) fn new(spec: &TrainSpec, captions: usize) -> Self {
+    pub(super) fn new(spec: &TrainSpec, data: &TrainData) -> Self {
         Self {
             version: VERSION,
             step: 0,
@@ -54,7 +56,8 @@ impl TrainState {
             since_best: 0,
             skipped: 0,
             skipped_in_a_row: 0,
-            captions: captions as u64,
+            captions: data.captions.len() as u64,
+            data: digest(data),
             spec: spec.clone(),
         }
     }
@@ -70,27 +73,42 @@ impl TrainState {
     }
 
     /// Refuses settings under which the steps so far would have been others.
-    pub(super) fn check(&self, checkpoint: &Path, spec: &TrainSpec, captions: usize) -> Result<(), TrainError> {
+    pub(super) fn check(&self, checkpoint: &Path, spec: &TrainSpec, data: &TrainData) -> Result<(), TrainError> {
         let old = &self.spec;
-        let fields: [(&'static str, u64, u64); 7] = [
-            ("version", VERSION.into(), self.version.into()),
-            ("train.seed", spec.seed, old.seed),
-            ("train.batch", spec.batch as u64, old.batch as u64),
-            ("train.together", spec.together as u64, old.together as u64),
-            ("train.accumulation", spec.accumulation as u64, old.accumulation as u64),
-            ("train.max_tokens", spec.max_tokens as u64, old.max_tokens as u64),
-            ("captions", captions as u64, self.captions),
+        let number = |value: u64| value.to_string();
+        let fields: [(&'static str, String, String); 8] = [
+            ("version", number(VERSION.into()), number(self.version.into())),
+            ("train.seed", number(spec.seed), number(old.seed)),
+            ("train.batch", number(spec.batch as u64), number(old.batch as u64)),
+            ("train.together", number(spec.together as u64), number(old.together as u64)),
+            ("train.accumulation", number(spec.accumulation as u64), number(old.accumulation as u64)),
+            ("train.max_tokens", number(spec.max_tokens as u64), number(old.max_tokens as u64)),
+            ("captions", number(data.captions.len() as u64), number(self.captions)),
+            ("data", digest(data), self.data.clone()),
         ];
         match fields.into_iter().find(|(_, expected, found)| expected != found) {
             None => Ok(()),
-            Some((field, expected, found)) => Err(TrainError::Changed {
-                path: checkpoint.to_owned(),
-                field,
-                found: found.to_string(),
-                expected: expected.to_string(),
-            }),
+            Some((field, expected, found)) => {
+                Err(TrainError::Changed { path: checkpoint.to_owned(), field, found, expected })
+            }
         }
     }
+}
+
+/// Digest of everything of `data` that decides what is learned: blake3, 16 hex digits.
+fn digest(data: &TrainData) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(data.source.as_bytes());
+    for caption in data.captions.iter() {
+        hasher.update(&caption.row.to_le_bytes()).update(&(caption.tokens.len() as u64).to_le_bytes());
+        for token in &caption.tokens {
+            hasher.update(&token.to_le_bytes());
+        }
+    }
+    for row in &data.validation {
+        hasher.update(&row.to_le_bytes());
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
 }
 
 /// The folder of the run's checkpoint `name` (`last` or `best`), the one standing aside where a rename was interrupted.
@@ -173,6 +191,7 @@ pub(super) fn io(what: &'static str, path: &Path, source: std::io::Error) -> Tra
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::{Caption, Special};
 
     fn folder_with(folder: &Path, text: &str) {
         fs::create_dir_all(folder).unwrap();
@@ -201,15 +220,26 @@ mod tests {
     #[test]
     fn a_changed_setting_is_named() {
         let spec = TrainSpec::default();
-        let state = TrainState::new(&spec, 10);
+        let data = |rows: &[u32], source: &str| TrainData {
+            source: source.to_owned(),
+            columns: vec![],
+            captions: rows.iter().map(|&row| Caption { row, tokens: vec![row] }).collect(),
+            validation: vec![9],
+            special: Special { bos: 0, eos: 1, unk: None, pad: 2 },
+        };
+        let same = || data(&[3, 4], "a");
+        let state = TrainState::new(&spec, &same());
         let at = Path::new("last");
-        state.check(at, &TrainSpec { epochs: 99, ..spec.clone() }, 10).unwrap();
-        let field = |spec: TrainSpec, captions| match state.check(at, &spec, captions) {
+        state.check(at, &TrainSpec { epochs: 99, ..spec.clone() }, &same()).unwrap();
+        let field = |spec: TrainSpec, data| match state.check(at, &spec, &data) {
             Err(TrainError::Changed { field, .. }) => field,
             other => panic!("{other:?}"),
         };
-        assert_eq!(field(TrainSpec { batch: 3, ..spec.clone() }, 10), "train.batch");
-        assert_eq!(field(TrainSpec { seed: 3, ..spec.clone() }, 10), "train.seed");
-        assert_eq!(field(spec.clone(), 11), "captions");
+        assert_eq!(field(TrainSpec { batch: 3, ..spec.clone() }, same()), "train.batch");
+        assert_eq!(field(TrainSpec { seed: 3, ..spec.clone() }, same()), "train.seed");
+        assert_eq!(field(spec.clone(), data(&[3, 4, 4], "a")), "captions");
+        assert_eq!(field(spec.clone(), data(&[3, 5], "a")), "data");
+        assert_eq!(field(spec.clone(), data(&[3, 4], "b")), "data");
+        assert_eq!(field(spec.clone(), TrainData { validation: vec![8], ..same() }), "data");
     }
 }

@@ -35,6 +35,8 @@ use crate::{decoder::Decoder, progress::Progress};
 
 /// What a decoder learns from.
 pub struct TrainData {
+    /// What the columns' bytes are: a training is resumed on no others.
+    pub source: String,
     /// The columns, in the order of the decoder's inputs.
     pub columns: Vec<Arc<dyn Column>>,
     /// The training captions.

@@ -54,12 +54,12 @@ pub(super) fn state(
 ) -> Result<TrainState, TrainError> {
     let checkpoint = checkpoint::find(folder, "last");
     match (checkpoint, resume) {
-        (None, false) => Ok(TrainState::new(spec, data.captions.len())),
+        (None, false) => Ok(TrainState::new(spec, data)),
         (Some(_), false) => Err(TrainError::Exists { path: folder.to_owned() }),
         (None, true) => Err(TrainError::NothingToResume { path: folder.to_owned() }),
         (Some(checkpoint), true) => {
             let state = TrainState::read(&checkpoint)?;
-            state.check(&checkpoint, spec, data.captions.len())?;
+            state.check(&checkpoint, spec, data)?;
             decoder.params_mut().load(&checkpoint.join("model.safetensors"))?;
             optimizer.load(decoder.params(), &checkpoint.join("optimizer.safetensors"))?;
             Ok(TrainState { spec: spec.clone(), ..state })

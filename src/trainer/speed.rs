@@ -70,6 +70,7 @@ fn data(captions: usize, sizes: Sizes) -> TrainData {
         tokens: (0..length(index)).map(|_| 4 + random.below(sizes.vocab - 4) as u32).collect(),
     });
     TrainData {
+        source: String::new(),
         columns: vec![Arc::new(Held { bytes, shape })],
         captions: captions.collect(),
         validation: vec![0],

@@ -10,10 +10,15 @@ fn help_and_usage() {
         "demo",
         "export",
         "inspect",
+        "plan",
         "encode",
         "cache list",
         "cache verify",
         "cache drop",
+        "cache merge",
+        "cache import",
+        "cache export",
+        "drift",
         "train",
         "caption",
         "evaluate",
@@ -135,6 +140,69 @@ fn a_flipped_bit_is_found() {
 }
 
 #[test]
+fn a_damaged_manifest_is_damage_and_hides_no_other() {
+    let place = Place::with_recipe();
+    place.icecap("encode recipe.toml --data . --cache cache").good();
+    let columns = crate::support::files(&place.path("cache/columns"));
+    let manifest = |column: &str| {
+        let is_its = |name: &str| name.starts_with(column) && name.ends_with("column.json");
+        columns.iter().find(|(name, _)| is_its(name)).cloned().expect("a manifest")
+    };
+    let (name, bytes) = manifest("grid");
+    let text = String::from_utf8(bytes).expect("text");
+    for damaged in [text[..text.len() / 2].to_owned(), text.replace("\"device\": \"cpu\"", "\"device\": \"gpu\"")] {
+        assert_ne!(damaged, text);
+        place.write(&format!("cache/columns/{name}"), damaged);
+        let ended = place.icecap("cache verify cache");
+        assert_eq!(ended.code, Some(1), "{}", ended.out);
+        assert!(ended.out.contains("grid: DAMAGED") && ended.out.contains("column.json"), "{}", ended.out);
+        assert!(ended.out.contains("whole: sound"), "{}", ended.out);
+        assert!(ended.err.contains("1 of 2 columns are damaged"), "{}", ended.err);
+        let found = place.icecap("cache verify cache grid --json");
+        assert_eq!((found.code, &found.json()[0]["sound"]), (Some(1), &serde_json::json!(false)));
+    }
+    place.icecap("encode recipe.toml --data . --cache cache --overwrite").good();
+    place.icecap("cache verify cache").good();
+}
+
+#[test]
+fn a_refused_encode_leaves_no_column_behind() {
+    let place = Place::with_recipe();
+    let line = |name: &str| {
+        format!(
+            "encode recipe.toml --data . --cache cache --set column.0.name={name} --set decoder.columns=[\"{name}\"]"
+        )
+    };
+    place.icecap(&line("first")).good();
+    let refused = place.icecap(&format!("{} --set column.1.dtype=f16", line("second"))).bad();
+    assert!(refused.contains("`whole`"), "{refused}");
+    let listed = place.icecap("cache list cache --json").good().json();
+    let names: Vec<&str> =
+        listed.as_array().expect("a list").iter().filter_map(|column| column["name"].as_str()).collect();
+    assert_eq!(names, ["first", "whole"]);
+}
+
+#[test]
+fn pictures_gone_from_the_data_set_are_not_missing() {
+    let place = Place::with_recipe();
+    for index in 0..4 {
+        let scene = icecap::dataset::shapes::Scene { seed: 1, index, side: 64 };
+        place.write(&format!("pictures/{index}.png"), scene.png());
+    }
+    let recipe = place.read("recipe.toml");
+    let columns = &recipe[recipe.find("[encoder]").expect("an encoder")..];
+    place.write("folder.toml", format!("[dataset]\nformat = \"folder\"\nimages = \"pictures\"\n\n{columns}"));
+    let encode =
+        |more: &str| place.icecap(&format!("encode folder.toml --data . --cache cache --json {more}")).good().json();
+    encode("");
+    std::fs::rename(place.path("pictures/2.png"), place.path("2.png")).expect("it moves");
+    encode("--set column.1.name=later --max-missing 0%");
+    std::fs::rename(place.path("2.png"), place.path("pictures/2.png")).expect("it is back");
+    let report = encode("--set column.1.name=later --max-missing 0%");
+    assert_eq!((&report["encoded"], &report["columns"][1]["missing"]), (&1.into(), &serde_json::json!({})));
+}
+
+#[test]
 fn results_that_do_not_fit_their_annotations() {
     let place = Place::new();
     place.write("truth.json", r#"{"annotations": [{"image_id": 1, "caption": "a dog runs"}]}"#);
@@ -178,4 +246,38 @@ fn cuda_that_is_not_there_is_said_plainly() {
     let place = Place::with_recipe();
     let ended = place.icecap("encode recipe.toml --data . --cache cache --device cuda").good();
     assert!(ended.err.contains("`cuda:0` was asked for"), "{}", ended.err);
+}
+
+#[test]
+fn several_gpus_are_named_at_once_and_each_missing_one_is_said() {
+    let place = Place::with_recipe();
+    insta::assert_snapshot!(place.icecap("encode recipe.toml --data . --cache cache --device cuda:0,0").bad(), @r"
+    error: `cuda:0,0` names GPU 0 twice
+    hint: name each once; a GPU gets two sessions by itself
+    ");
+    insta::assert_snapshot!(place.icecap("encode recipe.toml --data . --cache cache --device gpu:0,1").bad(), @r"
+    error: `gpu:0,1` is no device
+    hint: cpu, cuda, cuda:N, or several GPUs such as cuda:0,1
+    ");
+    let ended = place.icecap("encode recipe.toml --data . --cache cache --device cuda:98,99").good();
+    assert!(ended.err.contains("`cuda:98` was asked for"), "{}", ended.err);
+    assert!(ended.err.contains("`cuda:99` was asked for"), "{}", ended.err);
+    assert!(ended.err.contains(": encoding on the CPU"), "{}", ended.err);
+}
+
+#[test]
+fn f16_and_fast_decoding_are_other_columns() {
+    let place = Place::with_recipe();
+    place.icecap("encode recipe.toml --data . --cache cache").good();
+    for (set, field) in [("encoder.precision=f16", "`encoder.precision`"), ("encoder.decode=fast", "`image.decode`")] {
+        let refused = place.icecap(&format!("encode recipe.toml --data . --cache cache --set {set}")).bad();
+        assert!(refused.contains(field) && refused.contains("--overwrite"), "{refused}");
+        let again =
+            place.icecap(&format!("encode recipe.toml --data . --cache {field}-cache --set {set}").replace('`', ""));
+        assert_eq!(again.code, Some(0), "{}", again.err);
+        let note = again.err.contains("precision = \"f16\" is for GPUs");
+        assert_eq!(note, set.contains("precision"), "{}", again.err);
+    }
+    let unknown = place.icecap("encode recipe.toml --data . --cache cache --set encoder.precision=f8").bad();
+    assert!(unknown.contains("f32") && unknown.contains("f16"), "{unknown}");
 }

@@ -183,3 +183,64 @@ fn python_opens_a_shard_of_real_photographs() {
         std::process::Command::new(python).args(["-c", code]).current_dir(place.path(".")).output().expect("Python");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "(80, 1280) float16 True", "{output:?}");
 }
+
+/// Pictures that came after a column was finished are left out, with a line; a picture that went away keeps its embedding.
+#[test]
+fn a_data_set_that_grows_and_shrinks_is_trained_on_as_far_as_it_is_encoded() {
+    let place = Place::with_recipe();
+    let scene = |index| icecap::dataset::shapes::Scene { seed: 5, index, side: 64 }.png();
+    let list = |names: &[String]| -> String {
+        let line = |name: &String| {
+            let split = if name < &"pictures/04".to_owned() { "val" } else { "train" };
+            format!("{{\"file_name\": \"{name}\", \"text\": \"a picture\", \"split\": \"{split}\"}}\n")
+        };
+        names.iter().map(line).collect()
+    };
+    let names: Vec<String> = (0..20).map(|index| format!("pictures/{index:02}.png")).collect();
+    for (index, name) in names.iter().enumerate() {
+        place.write(name, scene(index as u64));
+    }
+    place.write("list.jsonl", list(&names[..16]));
+    let recipe = place.read("recipe.toml");
+    let columns = &recipe[recipe.find("[encoder]").expect("an encoder")..];
+    let dataset = "[dataset]\nformat = \"folder\"\nimages = \".\"\nmetadata = \"list.jsonl\"\n\n";
+    place.write("folder.toml", format!("{dataset}{columns}"));
+    place.icecap("encode folder.toml --data . --cache cache").good();
+
+    // Another recipe over the same cache brings four rows that the column doesn't have.
+    place.write("list.jsonl", list(&names));
+    place
+        .icecap("encode folder.toml --data . --cache cache --set column.0.name=other --set decoder.columns=['other']")
+        .good();
+    let line = "train folder.toml --data . --cache cache --set train.steps=4 --set train.validate_every=1";
+    let trained = place.icecap(&format!("{line} --run run")).good();
+    assert!(trained.err.contains("4 of 16 images of the split `train` are not in the columns yet"), "{}", trained.err);
+    place.icecap("evaluate run").good();
+
+    // A picture that goes away is told, and changes nothing else.
+    std::fs::remove_file(place.path("pictures/07.png")).expect("a picture");
+    let report = place.icecap("encode folder.toml --data . --cache cache --json").good().json();
+    assert_eq!(report["encoded"], 4, "{report}");
+    assert_eq!(report["columns"][0]["missing"], serde_json::json!({}), "{report}");
+    place.icecap("cache verify cache").good();
+
+    // The run was begun on fewer captions than there are now.
+    let changed = place.icecap(&format!("{line} --run run --resume")).bad();
+    assert!(changed.contains("was trained with `captions` = `12`, not `16`"), "{changed}");
+}
+
+#[test]
+fn one_process_trains_a_run() {
+    let place = Place::with_recipe();
+    place.icecap("encode recipe.toml --data . --cache cache").good();
+    std::fs::create_dir(place.path("run")).expect("a folder");
+    let held = std::fs::File::create(place.path("run/lock")).expect("a lock");
+    held.lock().expect("the lock");
+    let line = "train recipe.toml --data . --cache cache --run run --set train.steps=2";
+    insta::assert_snapshot!(place.icecap(line).bad(), @r"
+    error: the run `run` is being trained by another process
+    hint: wait for it to end, or train into another folder
+    ");
+    drop(held);
+    place.icecap(line).good();
+}

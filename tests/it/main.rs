@@ -1,7 +1,12 @@
 //! The integration tests: one binary, so that the slow link happens once.
 
 mod commands;
+mod fetching;
 mod gpt2;
 mod journey;
 mod layers;
+mod sources;
 mod support;
+mod tools;
+mod variants;
+mod web;

@@ -24,6 +24,26 @@ pub enum ManifestError {
         /// The format it names.
         found: u32,
     },
+    /// It uses what its format does not have.
+    #[error("the manifest `{}` is of format `{found}` and describes a column of format `{expected}`", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What the column needs.
+        expected: u32,
+        /// The format it names.
+        found: u32,
+    },
+    /// It does not say what was written.
+    #[error("the manifest `{}` is damaged: its digest is `{found}`, and it records `{expected}`\nhint: put the file back from a copy, or drop the column and encode it again", path.display())]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// Recorded.
+        expected: String,
+        /// Computed.
+        found: String,
+    },
     /// The plan in it makes no sense.
     #[error("the manifest `{}` describes an impossible column", path.display())]
     Plan {
@@ -40,6 +60,14 @@ pub enum ManifestError {
         path: PathBuf,
         /// The folder it belongs in.
         found: String,
+    },
+    /// The manifest of a part where that of a column belongs, or the reverse.
+    #[error("the manifest `{}` belongs in `{expected}`: a part is not a column\nhint: it was renamed by hand; `icecap cache merge` makes a column of parts", path.display())]
+    PartsPlace {
+        /// The file.
+        path: PathBuf,
+        /// The name it should have.
+        expected: &'static str,
     },
     /// Not as many shards as the rows need.
     #[error("the manifest `{}` lists {found} shards where its rows need {expected}", path.display())]
@@ -237,6 +265,38 @@ pub enum JournalError {
         /// Why.
         #[source]
         source: SpecError,
+    },
+    /// A record names a missing row that the column does not have.
+    #[error("record `{record}` of the journal `{}` names the missing row `{row}`, which is outside the column\nhint: drop the column, or write it anew with --overwrite", path.display())]
+    MissingRow {
+        /// The journal.
+        path: PathBuf,
+        /// The record, from 1.
+        record: usize,
+        /// The row.
+        row: u32,
+    },
+    /// A record names a file that is not in the column's folder.
+    #[error("record `{record}` of the journal `{}` names `{file}`, which is not a plain file name of its folder\nhint: drop the column, or write it anew with --overwrite", path.display())]
+    FileName {
+        /// The journal.
+        path: PathBuf,
+        /// The record, from 1.
+        record: usize,
+        /// The name.
+        file: String,
+    },
+    /// A shard of more rows than fit its place.
+    #[error("record `{record}` of the journal `{}` gives a shard {found} rows where it has at most {most}\nhint: drop the column, or write it anew with --overwrite", path.display())]
+    ShardRows {
+        /// The journal.
+        path: PathBuf,
+        /// The record, from 1.
+        record: usize,
+        /// From the plan.
+        most: u32,
+        /// Recorded.
+        found: u32,
     },
     /// A record whose checksum is right says something impossible.
     #[error("record `{record}` of the journal `{}` is not understood", path.display())]

@@ -102,6 +102,20 @@ pub enum SpecError {
         /// The shape.
         row_shape: Vec<usize>,
     },
+    /// i8 where there is no scale for it.
+    #[error(
+        "tensor `{tensor}` cannot be i8: a row has one scale, and it is the first tensor's\nhint: use f32, f16 or bf16 for it"
+    )]
+    NotScaled {
+        /// The tensor.
+        tensor: String,
+    },
+    /// An i8 embedding without scales.
+    #[error("tensor `{tensor}` is i8 and has no `scale` beside it: f32, one number a row")]
+    NoScale {
+        /// The tensor.
+        tensor: String,
+    },
     /// Zero rows a batch.
     #[error("a batch needs at least one row")]
     NoBatchRows,

@@ -6,13 +6,15 @@
 
 mod files;
 mod index;
+mod merge;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::KeyDifference;
+use crate::{KeyDifference, Part};
 pub use files::{JournalError, ManifestError, ShardError};
 pub use index::{RowsError, SpecError};
+pub use merge::MergeError;
 
 /// What this crate's functions return.
 pub type Result<T, E = CacheError> = std::result::Result<T, E>;
@@ -55,6 +57,12 @@ pub enum CacheError {
         /// One of the files in it.
         found: String,
     },
+    /// The folder holds rows or columns without the file that makes them a cache.
+    #[error("`{}` holds rows or columns of a cache that has lost its `cache.json`\nhint: put `cache.json` back (`{{\"format\": 1}}` is enough for one), or move the folder away and encode anew", path.display())]
+    LostCacheFile {
+        /// The folder.
+        path: PathBuf,
+    },
     /// `cache.json` does not say what it should.
     #[error("cannot understand `{}`", path.display())]
     CacheFile {
@@ -87,6 +95,9 @@ pub enum CacheError {
     /// A journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Parts do not make a column.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
     /// There is no such column.
     #[error("there is no column `{column}` in `{}`\nhint: {}", cache.display(), known_columns(known))]
     NoSuchColumn {
@@ -116,6 +127,28 @@ pub enum CacheError {
         rows_done: u32,
         /// Rows it will have.
         rows: u32,
+    },
+    /// The cache holds one part of the column.
+    #[error(
+        "column `{column}` is {part} here, not the whole\nhint: `icecap cache merge OUT CACHE...` joins the caches of all parts; encoding without --part does the rest in this one"
+    )]
+    OnlyAPart {
+        /// The column.
+        column: String,
+        /// What is there.
+        part: Part,
+    },
+    /// A part is asked for where something else is.
+    #[error("column `{column}` in `{}` is {}, and {wanted} is asked for\nhint: give each part a cache of its own; `icecap cache merge` joins them", path.display(), found_part(*found))]
+    OtherPart {
+        /// The column.
+        column: String,
+        /// The folder of the column that exists.
+        path: PathBuf,
+        /// The part asked for.
+        wanted: Part,
+        /// What is there; `None`: the whole.
+        found: Option<Part>,
     },
     /// A column of this name has another key.
     #[error("column `{column}` exists with another key, in `{}`:\n{}\nhint: give the new column another name, or replace the old one with --overwrite", path.display(), key_lines(differences))]
@@ -250,7 +283,11 @@ fn known_columns(known: &[String]) -> String {
     if known.is_empty() { "the cache has no column yet".to_owned() } else { format!("it has `{}`", known.join("`, `")) }
 }
 
-fn key_lines(differences: &[KeyDifference]) -> String {
+fn found_part(found: Option<Part>) -> String {
+    found.map_or_else(|| "whole, or on its way to be".to_owned(), |part| part.to_string())
+}
+
+pub(crate) fn key_lines(differences: &[KeyDifference]) -> String {
     let lines: Vec<String> = differences.iter().map(|difference| format!("  {difference}")).collect();
     lines.join("\n")
 }
@@ -327,17 +364,26 @@ mod tests {
         insta::assert_snapshot!(ShardError::Alignment { path: path(), offset: 63 }, @"the data of shard `C/file` starts at byte `63`, which is not a multiple of 64");
         let all = [
             JournalError::NoPlan { path: path() },
-            JournalError::Version { path: path(), found: 2 },
+            JournalError::Version { path: path(), found: 3 },
             JournalError::Plan { path: path(), source: SpecError::NoTensors },
             JournalError::Record { path: path(), record: 2, source: json() },
+            JournalError::MissingRow { path: path(), record: 2, row: 9 },
+            JournalError::FileName { path: path(), record: 2, file: "../a".into() },
+            JournalError::ShardRows { path: path(), record: 2, most: 4, found: 5 },
         ];
         insta::assert_snapshot!(all.map(|error| error.to_string()).join("\n"), @r"
         the journal `C/file` does not start with a plan
         hint: drop the column, or write it anew with --overwrite
-        the journal `C/file` is of format `2`, and this program reads up to `1`
+        the journal `C/file` is of format `3`, and this program reads up to `2`
         hint: use a newer icecap
         the journal `C/file` describes an impossible column
         record `2` of the journal `C/file` is not understood
+        record `2` of the journal `C/file` names the missing row `9`, which is outside the column
+        hint: drop the column, or write it anew with --overwrite
+        record `2` of the journal `C/file` names `../a`, which is not a plain file name of its folder
+        hint: drop the column, or write it anew with --overwrite
+        record `2` of the journal `C/file` gives a shard 5 rows where it has at most 4
+        hint: drop the column, or write it anew with --overwrite
         ");
     }
 }

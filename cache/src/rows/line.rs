@@ -65,6 +65,22 @@ impl<'a> Line<'a> {
         self.source == record.source && self.bytes == record.bytes && self.modified_ns == record.modified_ns
     }
 
+    /// In what the line describes another image, or the same one otherwise.
+    pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
+        fn known<T: PartialEq>(one: Option<&T>, two: Option<&T>) -> bool {
+            one.zip(two).is_none_or(|(one, two)| one == two)
+        }
+        let same = [
+            ("id", self.id == other.id),
+            ("source", self.source == other.source),
+            ("split", self.split == other.split && self.gone == other.gone),
+            ("captions", self.captions == other.captions),
+            ("size", known(self.bytes.as_ref(), other.bytes.as_ref())),
+            ("content hash", known(self.content.as_ref(), other.content.as_ref())),
+        ];
+        same.into_iter().find(|(_, same)| !same).map(|(what, _)| what)
+    }
+
     /// Appends the line, with its end.
     pub(super) fn write_to(&self, out: &mut Vec<u8>) {
         serde_json::to_writer(&mut *out, self).expect("a row is plain JSON");

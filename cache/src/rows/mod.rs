@@ -13,6 +13,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CacheError, Result};
@@ -142,14 +143,26 @@ impl Rows {
     }
 
     /// Whether [`crate::Cache::sync_rows`] needs the content hash of this record: its source, size or time is not what
-    /// the cache knows, so the image may be another, and only its bytes can tell.
+    /// the cache knows, so the image may be another, and only its bytes can tell; or it was gone and nothing is known of its
+    /// bytes, so that columns could not tell that it is back.
     pub fn needs_content(&self, record: &RowRecord) -> bool {
-        self.find(&record.id).is_some_and(|row| record.content.is_none() && !self.line(row).is_same_file(record))
+        let is_unknown = |row| self.is_gone(row) && self.content(row).is_none();
+        let row = self.find(&record.id).filter(|_| record.content.is_none());
+        row.is_some_and(|row| !self.line(row).is_same_file(record) || is_unknown(row))
     }
 
     /// Brings the file up to date; this index stays as it was.
     pub(crate) fn sync(&self, records: impl IntoIterator<Item = RowRecord>) -> Result<RowsDiff> {
         sync::sync(self, records)
+    }
+
+    /// The first row in which another index differs, and in what. When an image file was last modified does not count (a copy
+    /// of it has another time), and what one of the two does not know (size, content hash) is no difference.
+    pub(crate) fn difference(&self, other: &Self) -> Option<(u32, &'static str)> {
+        let rows = self.len().min(other.len());
+        let differs = |row: u32| self.line(row).difference(&other.line(row)).map(|what| (row, what));
+        let first = (0..rows).into_par_iter().find_map_first(differs);
+        first.or_else(|| (self.len() != other.len()).then_some((rows, "number of rows")))
     }
 
     /// The file.

@@ -11,7 +11,7 @@ use crate::columns::{LOCK, remove_if_any};
 use crate::error::{CacheError, Result};
 use crate::manifest::{self, missing_file};
 use crate::missing;
-use crate::{FORMAT, Manifest, MissingSummary, ShardEntry};
+use crate::{Manifest, MissingSummary, Part, ShardEntry};
 
 /// What the writer found and keeps.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Existing {
     pub kept: BTreeMap<usize, ShardEntry>,
     /// The generation that the manifest will have.
     pub generation: u32,
+    /// What of the column is written.
+    pub part: Option<Part>,
     pub rows_per_chunk: u32,
     pub provenance: Value,
     /// Nothing is to do.
@@ -43,8 +45,9 @@ pub(super) fn finish(shared: &Shared, existing: Existing, done: Done) -> Result<
     let mut shards = existing.kept;
     shards.extend(done.sealed);
     let manifest = Manifest {
-        format: FORMAT,
+        format: shared.plan.format(),
         generation: existing.generation,
+        part: existing.part,
         column: shared.plan.clone(),
         rows_per_chunk: existing.rows_per_chunk,
         missing: MissingSummary::new(&done.missing, file, &lines),
@@ -57,9 +60,9 @@ pub(super) fn finish(shared: &Shared, existing: Existing, done: Done) -> Result<
 }
 
 /// Removes the journal and every file that the manifest does not name.
-fn clean_up(folder: &Path, manifest: &Manifest) -> Result<()> {
+pub(crate) fn clean_up(folder: &Path, manifest: &Manifest) -> Result<()> {
     let named = manifest.shards.iter().map(|shard| shard.file.as_str());
-    let keep: Vec<&str> = named.chain([LOCK, manifest::FILE, &manifest.missing.file]).collect();
+    let keep: Vec<&str> = named.chain([LOCK, manifest.file(), &manifest.missing.file]).collect();
     for entry in std::fs::read_dir(folder).map_err(CacheError::io("list", folder))? {
         let entry = entry.map_err(CacheError::io("list", folder))?;
         let name = entry.file_name();
@@ -74,5 +77,9 @@ fn clean_up(folder: &Path, manifest: &Manifest) -> Result<()> {
 /// Files a writer makes; others in the folder are none of its business.
 fn is_ours(name: &str) -> bool {
     let shard = name.contains(".safetensors") && name.starts_with(|c: char| c.is_ascii_digit());
-    shard || name.starts_with("journal") || name.starts_with("missing.") || name.starts_with(manifest::FILE)
+    shard
+        || name.starts_with("journal")
+        || name.starts_with("missing.")
+        || name.starts_with(manifest::FILE)
+        || name.starts_with(manifest::PART_FILE)
 }

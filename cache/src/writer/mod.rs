@@ -5,25 +5,29 @@
 //! [`ColumnWriter::finish`] publishes: a writer that is dropped leaves a column to be resumed.
 
 mod committer;
-mod finish;
+pub(crate) mod finish;
 mod plan;
+mod replace;
 mod resume;
 mod slot;
 mod survey;
 mod work;
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::columns::Lock;
 use crate::error::{CacheError, Result};
+use crate::layout::shard_bytes;
 use crate::missing::{Missing, MissingMap};
 use crate::publish::ContentHash;
-use crate::{ColumnPlan, ColumnSpec, Manifest, Reason, Rows};
+use crate::{ColumnPlan, ColumnSpec, Manifest, Part, Reason, Rows};
 use committer::{Committed, Committer};
 use finish::Existing;
+pub(crate) use plan::tensors;
+pub(crate) use replace::{Superseded, superseded};
 pub use slot::Slot;
 use work::Shared;
 
@@ -58,7 +62,7 @@ pub enum RowOutcome {
 /// How far a writer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriterProgress {
-    /// Rows of the column.
+    /// Rows of the column, or of the part of it that is written.
     pub rows: u32,
     /// Rows that were to do when the writer was opened.
     pub todo: u32,
@@ -95,7 +99,9 @@ pub struct ColumnWriter {
     committer: Committer,
     existing: Existing,
     rows: Arc<Rows>,
-    _lock: File,
+    /// Rows that the data set still holds.
+    held: u32,
+    _lock: Lock,
 }
 
 impl ColumnWriter {
@@ -103,7 +109,7 @@ impl ColumnWriter {
     pub(crate) fn open(request: &WriterRequest<'_>) -> Result<Self> {
         let resumed = resume::resume(request)?;
         let shared = Arc::new(resumed.shared);
-        let by_reason = Mutex::new(known_missing(&resumed.missing, &resumed.todo));
+        let by_reason = Mutex::new(known_missing(&resumed.missing, &resumed.todo, request.rows));
         let committer = Committer::start(Arc::clone(&shared), resumed.journal, resumed.missing);
         Ok(Self {
             states: resumed.todo.iter().map(|_| AtomicU8::new(FREE)).collect(),
@@ -116,6 +122,7 @@ impl ColumnWriter {
             committer,
             existing: resumed.existing,
             rows: Arc::clone(request.rows),
+            held: resumed.held,
             _lock: resumed.lock,
         })
     }
@@ -185,22 +192,39 @@ impl ColumnWriter {
         self.committer.flush()
     }
 
-    /// The column's missing rows so far by the name of the reason, those found by earlier writers included.
+    /// The column's missing rows so far by the name of the reason, those found by earlier writers included. Rows that are gone from
+    /// the data set do not count: nothing can be done about them.
     pub fn missing_by_reason(&self) -> BTreeMap<String, u32> {
         self.by_reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The rows that [`ColumnWriter::missing_by_reason`] counts among: those that the data set still holds.
+    pub fn rows_held(&self) -> u32 {
+        self.held
+    }
+
     fn count_missing(&self, missing: &[Missing]) {
         let mut by_reason = self.by_reason.lock().unwrap_or_else(PoisonError::into_inner);
-        for row in missing {
+        for row in missing.iter().filter(|missing| !self.rows.is_gone(missing.row)) {
             *by_reason.entry(row.reason.to_string()).or_default() += 1;
         }
+    }
+
+    /// The part that is written, or the whole.
+    pub fn part(&self) -> Option<Part> {
+        self.existing.part
+    }
+
+    /// Bytes that the shards to do will ask of the disk, beside the drafts that are there.
+    pub fn bytes_to_allocate(&self) -> u64 {
+        let shards = self.shared.work.iter().filter(|(_, work)| work.from_draft.is_empty());
+        shards.map(|(shard, _)| shard_bytes(&self.shared.plan, *shard)).sum()
     }
 
     /// How far the writer is.
     pub fn progress(&self) -> WriterProgress {
         WriterProgress {
-            rows: self.shared.plan.rows,
+            rows: self.shared.plan.part_rows(self.existing.part),
             todo: self.todo_rows,
             committed: self.committed.load(Ordering::Relaxed),
             missing: self.missing.load(Ordering::Relaxed),
@@ -220,10 +244,10 @@ impl ColumnWriter {
 }
 
 /// The missing rows that stay missing, by the name of the reason: those that are not handed out again.
-fn known_missing(missing: &MissingMap, todo: &[Batch]) -> BTreeMap<String, u32> {
+fn known_missing(missing: &MissingMap, todo: &[Batch], rows: &Rows) -> BTreeMap<String, u32> {
     let again: HashSet<u32> = todo.iter().flat_map(|batch| &batch.rows).copied().collect();
     let mut by_reason = BTreeMap::new();
-    for row in missing.values().filter(|row| !again.contains(&row.row)) {
+    for row in missing.values().filter(|row| !again.contains(&row.row) && !rows.is_gone(row.row)) {
         *by_reason.entry(row.reason.to_string()).or_default() += 1;
     }
     by_reason

@@ -12,11 +12,12 @@ use super::plan::{Found, find};
 use super::survey::{Survey, Surveyor, journalled_shards, manifest_shards};
 use super::work::{Shared, Work};
 use super::{Batch, WriterRequest};
+use crate::columns::Lock;
 use crate::error::Result;
 use crate::journal::{self, Journal, PlanRecord, Record, ShardRecord};
 use crate::key::sorted;
 use crate::missing::MissingMap;
-use crate::{FORMAT, seal};
+use crate::{ColumnSpec, Retry, seal};
 
 /// All that a writer starts with.
 pub(super) struct Resumed {
@@ -26,41 +27,50 @@ pub(super) struct Resumed {
     /// `None` where nothing is to do.
     pub journal: Option<Journal>,
     pub missing: MissingMap,
-    pub lock: std::fs::File,
+    /// Rows that the data set still holds.
+    pub held: u32,
+    pub lock: Lock,
 }
 
 /// Opens what is there and plans what is left.
 pub(super) fn resume(request: &WriterRequest<'_>) -> Result<Resumed> {
     let mut found = find(request)?;
-    let retry_missing = request.spec.retry_missing;
+    let retry = request.spec.retry_missing;
+    let retry_missing = retry != Retry::No;
     let (rows_per_chunk, generation) = match (&found.manifest, &found.replay) {
         (Some(manifest), _) => (manifest.rows_per_chunk, manifest.generation + 1),
         (None, _) => (seal::rows_per_chunk(&found.plan), 0),
     };
+    if let Some(replay) = found.replay.as_mut().filter(|replay| replay.is_complete()) {
+        replay.begin_round();
+    }
     let mut bases = journalled_shards(&mut found)?;
     let sealed: Vec<ShardRecord> = found.replay.iter().flat_map(|replay| replay.shards.clone()).collect();
     manifest_shards(&found, &mut bases)?;
-    let mut shards = Surveyor::new(&found, request.rows, retry_missing);
+    let mut shards = Surveyor::new(&found, request.rows, retry);
     let (mut kept, mut work) = (BTreeMap::new(), BTreeMap::new());
-    for shard in 0..found.plan.shards() {
+    let part = request.spec.part;
+    for shard in found.plan.part_shards(part) {
         match shards.survey(shard, bases.remove(&shard))? {
             Survey::Kept(entry) => drop(kept.insert(shard, entry)),
             Survey::Work(left) => drop(work.insert(shard, left)),
         }
     }
-    let todo = shards.batches();
-    let unchanged = found.manifest.as_ref().is_some_and(|manifest| manifest.rows() == found.plan.rows);
+    let (todo, missing, held) = (shards.batches(), shards.missing(), shards.held());
+    let unchanged =
+        found.manifest.as_ref().is_some_and(|manifest| manifest.rows() == found.plan.rows && manifest.part == part);
     let idle = unchanged && work.is_empty() && sealed.is_empty();
     let journal = if idle {
         None
     } else {
-        let records = records(&found, &work, sealed, generation, retry_missing);
+        let records = records(&found, &work, sealed, generation, request.spec);
         Some(Journal::publish(&found.folder.join(journal::FILE), &records)?)
     };
     let existing = Existing {
         manifest: found.manifest,
         kept,
         generation,
+        part,
         rows_per_chunk,
         provenance: sorted(request.spec.provenance.clone()),
         idle,
@@ -73,7 +83,7 @@ pub(super) fn resume(request: &WriterRequest<'_>) -> Result<Resumed> {
         work,
         failure: Mutex::new(None),
     };
-    Ok(Resumed { shared, todo, existing, journal, missing: found.missing, lock: found.lock })
+    Ok(Resumed { shared, todo, existing, journal, missing, held, lock: found.lock })
 }
 
 /// The journal to start from: the plan, the shards complete, the rows of drafts that are trusted.
@@ -82,7 +92,7 @@ fn records(
     work: &BTreeMap<usize, Work>,
     sealed: Vec<ShardRecord>,
     generation: u32,
-    retry_missing: bool,
+    spec: &ColumnSpec,
 ) -> Vec<Record> {
     let plan = &found.plan;
     let rows = work.iter().flat_map(|(shard, work)| {
@@ -93,8 +103,9 @@ fn records(
     let drafted: u32 = done.iter().map(|range| range[1] - range[0]).sum();
     let todo = work.values().map(|work| work.left).sum::<u32>() + drafted;
     let missing =
-        done.iter().flat_map(|range| found.missing.range(range[0]..range[1])).map(|(_, m)| m.clone()).collect();
-    let plan = PlanRecord { format: FORMAT, generation, column: plan.clone(), todo, retry_missing };
+        done.iter().flat_map(|range| found.journalled.range(range[0]..range[1])).map(|(_, m)| m.clone()).collect();
+    let (part, retry_missing) = (spec.part, spec.retry_missing != Retry::No);
+    let plan = PlanRecord { format: plan.format(), generation, part, column: plan.clone(), todo, retry_missing };
     let mut records = vec![Record::Plan(plan)];
     records.extend(sealed.into_iter().map(Record::Shard));
     if !done.is_empty() {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use super::{Batch, COMMITTED, FREE, RowOutcome};
 use crate::error::{CacheError, Result};
 use crate::layout::Region;
+use crate::quantize::quantize;
 use crate::shard::Draft;
 use crate::{ColumnPlan, Rows};
 
@@ -74,6 +75,24 @@ impl<'w> Slot<'w> {
         Ok(())
     }
 
+    /// Writes a row of an i8 column and its scale, from the row as `f32` (little-endian bytes). Returns whether it could: not where
+    /// an element is not finite, see [`crate::quantize()`]; the row's bytes hold no promise then.
+    ///
+    /// # Errors
+    /// When the row is not one to do, the column is not i8, or `bytes` are not four an element.
+    pub fn quantize_row(&mut self, row: u32, bytes: &[u8]) -> Result<bool> {
+        let start = self.batch.start;
+        let expected = 4 * self.plan.row_bytes();
+        let Some(scales) = self.plan.scale_tensor().filter(|_| bytes.len() == expected) else {
+            return Err(self.byte_count(0, expected, bytes.len()));
+        };
+        let target = self.row_mut(0, row).ok_or(CacheError::RowNotInBatch { row, start })?;
+        let scale = quantize(bytes, target);
+        let place = self.row_mut(scales, row).ok_or(CacheError::RowNotInBatch { row, start })?;
+        place.copy_from_slice(&scale.unwrap_or_default().to_le_bytes());
+        Ok(scale.is_some())
+    }
+
     /// Copies in the rows to do of a padded batch, `batch_rows * row_bytes` bytes of a tensor. What the rows done before and
     /// the padding hold is ignored.
     ///
@@ -106,9 +125,11 @@ impl<'w> Slot<'w> {
             for tensor in (0..self.plan.tensors.len()).filter(|_| missing) {
                 self.row_mut(tensor, row).into_iter().for_each(|bytes| bytes.fill(0));
             }
+            // A row that is gone was not tried: it must not pass for one that was when it is back.
+            let known = rows.content(row).filter(|_| !rows.is_gone(row));
             let (content, status) = (self.draft.layout.content, self.draft.layout.status);
             // SAFETY: both slices are used and gone before the next one, under `&mut self`.
-            unsafe { self.raw(content, row, 1) }.copy_from_slice(&outcome.content(rows.content(row)));
+            unsafe { self.raw(content, row, 1) }.copy_from_slice(&outcome.content(known));
             // SAFETY: as above.
             unsafe { self.raw(status, row, 1) }.fill(outcome.status());
         }

@@ -10,15 +10,18 @@ use super::Batch;
 use super::plan::Found;
 use super::work::Work;
 use crate::error::Result;
+use crate::missing::{Missing, MissingMap};
 use crate::publish::{ContentHash, rename};
 use crate::reason::PRESENT;
 use crate::shard::{Shard, draft_name, file_name, generation_of};
-use crate::{Rows, ShardEntry};
+use crate::{Retry, Rows, ShardEntry};
 
 /// A finished shard that a new one may take rows from.
 pub(super) struct Base {
     entry: ShardEntry,
     shard: Shard,
+    /// Its missing rows, as the journal's record or the manifest's list has them.
+    missing: MissingMap,
     /// Whether its missing rows were tried again in the writing that is resumed.
     retried: bool,
 }
@@ -40,15 +43,11 @@ pub(super) fn journalled_shards(found: &mut Found) -> Result<BTreeMap<usize, Bas
         match Shard::open_sized(path, &replay.plan.column, record.shard, rows, bytes) {
             Ok(shard) => {
                 let (entry, retried) = (record.entry.clone(), record.retried);
-                bases.insert(record.shard, Base { entry, shard, retried });
+                let missing = record.missing.iter().map(|missing| (missing.row, missing.clone())).collect();
+                bases.insert(record.shard, Base { entry, shard, missing, retried });
                 replay.shards.push(record);
             }
-            Err(error) if error.is_not_found() => {
-                let first = replay.plan.column.first_row(record.shard);
-                found.missing.retain(|row, _| !(first..first + rows).contains(row));
-                let listed = found.listed.range(first..first + rows);
-                found.missing.extend(listed.map(|(row, missing)| (*row, missing.clone())));
-            }
+            Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
     }
@@ -60,11 +59,14 @@ pub(super) fn manifest_shards(found: &Found, bases: &mut BTreeMap<usize, Base>) 
     let Some(manifest) = &found.manifest else {
         return Ok(());
     };
-    for (at, entry) in manifest.shards.iter().enumerate() {
+    for (at, entry) in manifest.numbered_shards() {
         if let Entry::Vacant(place) = bases.entry(at) {
             let path = found.folder.join(&entry.file);
             let shard = Shard::open_sized(path, &manifest.column, at, entry.rows, entry.bytes)?;
-            place.insert(Base { entry: entry.clone(), shard, retried: false });
+            let first = manifest.column.first_row(at);
+            let missing = found.listed.range(first..first + entry.rows);
+            let missing = missing.map(|(row, missing)| (*row, missing.clone())).collect();
+            place.insert(Base { entry: entry.clone(), shard, missing, retried: false });
         }
     }
     Ok(())
@@ -87,16 +89,18 @@ enum Source {
 pub(super) struct Surveyor<'a> {
     found: &'a Found,
     rows: &'a Rows,
-    retry: bool,
+    retry: Retry,
     todo: Vec<u32>,
+    missing: MissingMap,
+    held: u32,
 }
 
 impl<'a> Surveyor<'a> {
-    pub(super) fn new(found: &'a Found, rows: &'a Rows, retry: bool) -> Self {
-        Self { found, rows, retry, todo: Vec::new() }
+    pub(super) fn new(found: &'a Found, rows: &'a Rows, retry: Retry) -> Self {
+        Self { found, rows, retry, todo: Vec::new(), missing: MissingMap::new(), held: 0 }
     }
 
-    /// What is to do in a shard; its rows to do are remembered.
+    /// What is to do in a shard; its rows to do are remembered, and those of the others that are missing.
     pub(super) fn survey(&mut self, shard: usize, base: Option<Base>) -> Result<Survey> {
         let plan = &self.found.plan;
         let (first, rows) = (plan.first_row(shard), plan.shard_rows(shard));
@@ -104,11 +108,22 @@ impl<'a> Surveyor<'a> {
         let draft = self.open_draft(shard, &file);
         let (mut from_draft, mut from_base, mut todo) = (Vec::new(), Vec::new(), Vec::new());
         for row in 0..rows {
-            match self.source(first + row, row, draft.as_ref(), base.as_ref()) {
-                Source::Draft => push(&mut from_draft, row),
-                Source::Base => push(&mut from_base, row),
-                Source::Nothing => todo.push(first + row),
-            }
+            let missing = match self.source(first + row, row, draft.as_ref(), base.as_ref()) {
+                Source::Draft => {
+                    push(&mut from_draft, row);
+                    self.found.journalled.get(&(first + row))
+                }
+                Source::Base => {
+                    push(&mut from_base, row);
+                    base.as_ref().and_then(|base| base.missing.get(&(first + row)))
+                }
+                Source::Nothing => {
+                    todo.push(first + row);
+                    None
+                }
+            };
+            self.missing.extend(missing.map(|missing| (missing.row, missing.clone())));
+            self.held += u32::from(!self.rows.is_gone(first + row));
         }
         let all_from_base = matches!(&from_base[..], [only] if *only == (0..rows));
         if let Some(base) = base.as_ref().filter(|base| base.entry.rows == rows && all_from_base) {
@@ -140,9 +155,37 @@ impl<'a> Surveyor<'a> {
             (None, Some(base)) => (&base.shard, Source::Base, base.retried),
             (None, None) => return Source::Nothing,
         };
+        // What the data set no longer holds cannot be tried.
+        if self.rows.is_gone(row) {
+            return source;
+        }
         let status = shard.statuses()[local as usize];
-        let retry = self.retry && !tried && status != PRESENT;
+        let missing = match source {
+            Source::Base => base.and_then(|base| base.missing.get(&row)),
+            _ => self.found.journalled.get(&row),
+        };
+        let retry = !tried && status != PRESENT && self.retries(missing);
         if retry || !is_fresh(self.rows.content(row), shard.content(local), status) { Source::Nothing } else { source }
+    }
+
+    /// Whether a missing row is to be tried again, by what was said of it.
+    fn retries(&self, missing: Option<&Missing>) -> bool {
+        match self.retry {
+            Retry::No => false,
+            Retry::Temporary => missing.is_none_or(|missing| missing.reason.is_temporary()),
+            Retry::All => true,
+        }
+    }
+
+    /// The missing rows that stay so: each as the place where it lies says, so that a draft which was lost takes what the
+    /// journal said of its rows with it.
+    pub(super) fn missing(&self) -> MissingMap {
+        self.missing.clone()
+    }
+
+    /// The rows looked at that the data set still holds.
+    pub(super) fn held(&self) -> u32 {
+        self.held
     }
 
     /// The rows to do, in batches.

@@ -14,11 +14,12 @@ fn column() -> (Scratch, Cache) {
     (scratch, cache)
 }
 
-/// The error of a column whose manifest `change` has changed.
+/// The error of a column whose manifest, one without a digest, `change` has changed.
 fn with_manifest(change: impl FnOnce(&mut Value)) -> String {
     let (scratch, cache) = column();
     let path = scratch.column().join("column.json");
-    let mut manifest = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    manifest.as_object_mut().unwrap().remove("digest").unwrap();
     change(&mut manifest);
     std::fs::write(&path, serde_json::to_vec(&manifest).unwrap()).unwrap();
     tidy(&scratch, cache.column("avgpool").unwrap_err())
@@ -39,11 +40,37 @@ fn a_manifest_that_is_no_json() {
 }
 
 #[test]
+fn a_manifest_that_is_not_what_was_written() {
+    let (scratch, cache) = column();
+    let path = scratch.column().join("column.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let manifest: Value = serde_json::from_str(&text).unwrap();
+    let digest = manifest["digest"].as_str().unwrap();
+    // White space and the order of members mean nothing.
+    std::fs::write(&path, serde_json::to_vec(&manifest).unwrap()).unwrap();
+    cache.column("avgpool").unwrap();
+    for (one, other) in [(r#""test": true"#, r#""test": null"#), (digest, "7"), (&format!("\"{digest}\""), "7")] {
+        std::fs::write(&path, text.replace(one, other)).unwrap();
+        let error = cache.column("avgpool").unwrap_err();
+        assert!(matches!(error, CacheError::Manifest(ManifestError::Digest { .. })), "{error}");
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(tidy(&scratch, error).lines().last().unwrap(), @"hint: put the file back from a copy, or drop the column and encode it again");
+        }
+    }
+}
+
+#[test]
 fn a_later_format() {
-    insta::assert_snapshot!(with_manifest(|m| m["format"] = json!(2)), @r"
-    the manifest `avgpool-KEY8/column.json` is of format `2`, and this program reads up to `1`
+    insta::assert_snapshot!(with_manifest(|m| m["format"] = json!(3)), @r"
+    the manifest `avgpool-KEY8/column.json` is of format `3`, and this program reads up to `2`
     hint: use a newer icecap
     ");
+}
+
+#[test]
+fn more_than_its_format_has() {
+    let i8 = json!([{"name": "embedding", "dtype": "i8", "row_shape": [10]}, {"name": "scale", "dtype": "f32", "row_shape": []}]);
+    insta::assert_snapshot!(with_manifest(|m| m["column"]["tensors"] = i8), @"the manifest `avgpool-KEY8/column.json` is of format `1` and describes a column of format `2`");
 }
 
 #[test]

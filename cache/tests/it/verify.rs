@@ -88,6 +88,34 @@ fn files_gone_cut_or_of_another_header_are_named() {
     ");
 }
 
+#[test]
+fn a_manifest_without_a_digest_is_one_of_an_earlier_program() {
+    let (scratch, images) = (Scratch::new(), Images::new(41));
+    let cache = scratch.cache(&images);
+    let manifest = write(&cache, &images, &spec());
+    let path = scratch.column().join("column.json");
+    std::fs::write(&path, serde_json::to_vec_pretty(&manifest).unwrap()).unwrap();
+    assert!(damage(&cache).is_empty());
+    assert_eq!(write(&cache, &images, &spec()), manifest, "it is left as it is");
+}
+
+/// Every bit of the manifest: a flip is an error, or the manifest says the same as before.
+#[test]
+fn a_flipped_bit_of_the_manifest_is_found() {
+    let (scratch, images) = (Scratch::new(), Images::new(41));
+    let cache = scratch.cache(&images);
+    let manifest = write(&cache, &images, &spec());
+    let path = scratch.column().join("column.json");
+    let whole = std::fs::read(&path).unwrap();
+    for (at, bit) in (0..whole.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << bit;
+        std::fs::write(&path, &bytes).unwrap();
+        let found = cache.column("avgpool").map(|column| column.manifest().cloned());
+        assert!(found.is_err() || found.is_ok_and(|found| found.as_ref() == Some(&manifest)), "bit {bit} of byte {at}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use icecap_cache::{
-    Batch, CacheError, ColumnState, Dtype, Key, Overwrite, Reason, RowOutcome, Unfinished, content_hash,
+    Batch, CacheError, ColumnState, Dtype, Key, Overwrite, Reason, Retry, RowOutcome, Unfinished, content_hash,
 };
 
 use crate::common::*;
@@ -190,6 +190,45 @@ fn a_retry_broken_off_is_not_tried_a_third_time() {
 }
 
 #[test]
+fn a_retry_that_ended_can_be_asked_for_again_before_the_column_is_published() {
+    let (scratch, images) = (Scratch::new(), Images::new(41));
+    let retry = spec().retrying_missing(true);
+    let mut missing = Vec::new();
+    for round in 0..3 {
+        let writer = scratch.cache(&images).writer(&retry, Overwrite::No).unwrap();
+        writer.todo_batches().iter().for_each(|batch| compute(&writer, &images, batch));
+        missing.push(writer.missing_by_reason().values().sum::<u32>());
+        assert_eq!(writer.progress().todo, if round == 0 { 41 } else { missing[0] }, "round {round}");
+    }
+}
+
+#[test]
+fn only_what_may_have_passed_is_tried_again_unless_all_is_asked_for() {
+    let (scratch, images) = (Scratch::new(), Images::new(41));
+    let cache = scratch.cache(&images);
+    let writer = cache.writer(&spec(), Overwrite::No).unwrap();
+    let reasons = [Reason::Http(404), Reason::Http(503), Reason::Timeout, Reason::NotAnImage, Reason::Dns];
+    for batch in writer.todo_batches() {
+        let outcome = |row: &u32| match reasons.get(*row as usize / 7) {
+            Some(reason) if row.is_multiple_of(7) => {
+                RowOutcome::Missing { reason: *reason, detail: String::new(), content: None }
+            }
+            _ => RowOutcome::Present { content: images.content(*row) },
+        };
+        let outcomes: Vec<RowOutcome> = batch.rows.iter().map(outcome).collect();
+        writer.commit(writer.slot(batch).unwrap(), &outcomes).unwrap();
+    }
+    writer.finish().unwrap();
+    let todo = |retry| {
+        let writer = cache.writer(&spec().retrying_missing(retry), Overwrite::No).unwrap();
+        writer.todo_batches().iter().flat_map(|batch| batch.rows.clone()).collect::<Vec<u32>>()
+    };
+    assert_eq!(todo(Retry::No), [0; 0]);
+    assert_eq!(todo(Retry::Temporary), [7, 14, 28]);
+    assert_eq!(todo(Retry::All), [0, 7, 14, 21, 28]);
+}
+
+#[test]
 fn rows_appended_while_a_column_is_unfinished_join_it() {
     // The shard of the last rows is sealed in one case and a draft in the other.
     for skip in [0, 13] {
@@ -266,6 +305,29 @@ fn a_draft_that_is_gone_is_made_again() {
 }
 
 #[test]
+fn a_draft_lost_while_missing_rows_are_tried_again_brings_back_what_was_missing() {
+    // So many that a shard has several batches to try again, and its draft is not complete after the first.
+    let (scratch, mut images) = (Scratch::new(), Images { missing_every: 2, ..Images::new(41) });
+    let cache = scratch.cache(&images);
+    let manifest = write(&cache, &images, &spec());
+    let lucky = Images { missing_every: 0, ..images.clone() };
+    let writer = cache.writer(&spec().retrying_missing(true), Overwrite::No).unwrap();
+    let first = writer.todo_batches()[0].clone();
+    compute(&writer, &lucky, &first);
+    drop(writer);
+    let draft = format!("{:05}.g1.safetensors.partial", first.start / 12);
+    std::fs::remove_file(scratch.column().join(draft)).unwrap();
+    images.versions.extend([0; 3]);
+    let cache = scratch.cache(&images);
+    let writer = cache.writer(&spec(), Overwrite::No).unwrap();
+    assert_eq!(writer.missing_by_reason(), manifest.missing.by_reason);
+    writer.todo_batches().iter().for_each(|batch| compute(&writer, &images, batch));
+    let manifest = writer.finish().unwrap();
+    check_reader(&cache, &images);
+    assert_eq!(column_bytes(&scratch.column(), &manifest), reference(&images, &spec()));
+}
+
+#[test]
 fn a_crash_between_seal_and_name_is_healed() {
     let (scratch, images) = (Scratch::new(), Images::new(41));
     let cache = scratch.cache(&images);
@@ -308,7 +370,9 @@ fn listing_tells_how_far_a_column_is() {
     writer.todo_batches().iter().take(5).for_each(|batch| compute(&writer, &images, batch));
     writer.flush().unwrap();
     let listed = cache.columns().unwrap();
-    let ColumnState::Unfinished(Unfinished { rows_done: 15, column }) = &listed[0].state else { panic!("{listed:?}") };
+    let ColumnState::Unfinished(Unfinished { rows_done: 15, column, .. }) = &listed[0].state else {
+        panic!("{listed:?}")
+    };
     assert_eq!((column.rows, listed[0].name.as_str()), (41, "avgpool"));
     let so_far = cache.column_so_far("avgpool").unwrap();
     assert!((0..41).all(|row| so_far.is_known(row) == (row < 12)));
@@ -519,6 +583,61 @@ fn a_cache_is_only_made_where_there_is_room_for_it() {
 }
 
 #[test]
+fn a_lock_that_is_not_the_caches_stays() {
+    let scratch = Scratch::new();
+    std::fs::create_dir_all(scratch.path()).unwrap();
+    for (text, found) in [("mine", "lock"), ("", "thesis.tex")] {
+        std::fs::write(scratch.path().join("lock"), text).unwrap();
+        if found != "lock" {
+            std::fs::write(scratch.path().join(found), "").unwrap();
+        }
+        let error = icecap_cache::Cache::create_or_open(scratch.path(), &"x".into()).unwrap_err();
+        assert!(matches!(&error, CacheError::NotEmpty { found: named, .. } if named == found), "{error}");
+        assert_eq!(std::fs::read_to_string(scratch.path().join("lock")).unwrap(), text);
+    }
+}
+
+#[test]
+fn files_that_are_only_named_like_a_caches_are_no_cache() {
+    let scratch = Scratch::new();
+    std::fs::create_dir_all(scratch.path()).unwrap();
+    for name in ["columns.csv", "rows.jsonl.bak", "lockfile"] {
+        std::fs::write(scratch.path().join(name), "").unwrap();
+        let error = icecap_cache::Cache::create_or_open(scratch.path(), &"x".into()).unwrap_err();
+        assert!(matches!(error, CacheError::NotEmpty { .. }), "{name}");
+        std::fs::remove_file(scratch.path().join(name)).unwrap();
+    }
+    // What a crash leaves of an attempt is taken up.
+    std::fs::create_dir(scratch.path().join("columns")).unwrap();
+    for name in ["CACHEDIR.TAG", "rows.jsonl", "lock", "cache.json.tmp"] {
+        std::fs::write(scratch.path().join(name), "").unwrap();
+    }
+    scratch.cache(&Images::new(1));
+}
+
+#[test]
+fn a_cache_whose_cache_json_is_lost_is_not_begun_anew() {
+    let (scratch, images) = (Scratch::new(), Images::new(4));
+    write(&scratch.cache(&images), &images, &spec());
+    std::fs::remove_file(scratch.path().join("cache.json")).unwrap();
+    let rows = std::fs::read(scratch.path().join("rows.jsonl")).unwrap();
+    let error = icecap_cache::Cache::create_or_open(scratch.path(), &"x".into()).unwrap_err();
+    let refused = scratch.anonymous(error);
+    insta::assert_snapshot!(refused, @r#"
+    `DIR/cache` holds rows or columns of a cache that has lost its `cache.json`
+    hint: put `cache.json` back (`{"format": 1}` is enough for one), or move the folder away and encode anew
+    "#);
+    assert_eq!(std::fs::read(scratch.path().join("rows.jsonl")).unwrap(), rows);
+    std::fs::write(scratch.path().join("rows.jsonl"), "").unwrap();
+    let error = icecap_cache::Cache::create_or_open(scratch.path(), &"x".into()).unwrap_err();
+    assert_eq!(scratch.anonymous(error), refused, "columns alone are reason enough");
+    // The way out that the hint names.
+    std::fs::write(scratch.path().join("rows.jsonl"), rows).unwrap();
+    std::fs::write(scratch.path().join("cache.json"), r#"{"format": 1}"#).unwrap();
+    check_reader(&icecap_cache::Cache::open(scratch.path()).unwrap(), &images);
+}
+
+#[test]
 fn a_cache_keeps_its_description_and_refuses_a_later_format() {
     let (scratch, images) = (Scratch::new(), Images::new(1));
     scratch.cache(&images);
@@ -526,9 +645,9 @@ fn a_cache_keeps_its_description_and_refuses_a_later_format() {
     assert_eq!(cache.dataset(), "test");
     let tag = std::fs::read_to_string(scratch.path().join("CACHEDIR.TAG")).unwrap();
     assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55"));
-    std::fs::write(scratch.path().join("cache.json"), r#"{"format": 2}"#).unwrap();
+    std::fs::write(scratch.path().join("cache.json"), r#"{"format": 3}"#).unwrap();
     insta::assert_snapshot!(scratch.anonymous(icecap_cache::Cache::open(scratch.path()).unwrap_err()), @r"
-    `DIR/cache/cache.json` is of format `2`, and this program reads up to `1`
+    `DIR/cache/cache.json` is of format `3`, and this program reads up to `2`
     hint: use a newer icecap
     ");
     std::fs::write(scratch.path().join("cache.json"), "{").unwrap();

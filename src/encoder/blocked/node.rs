@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 
-use super::super::onnx::tensor_proto::{DataLocation, DataType};
+pub(super) use super::super::constant::floats;
+use super::super::onnx::tensor_proto::DataType;
 use super::super::onnx::{AttributeProto, NodeProto, TensorProto};
 use super::direct::Geometry;
 use super::kernel::BLOCK;
@@ -26,24 +27,6 @@ fn list<const N: usize>(node: &NodeProto, name: &str, default: [usize; N]) -> Op
     let Some(found) = attribute(node, name) else { return Some(default) };
     let sizes: Vec<usize> = found.ints.iter().map(|&size| usize::try_from(size)).collect::<Result<_, _>>().ok()?;
     sizes.try_into().ok()
-}
-
-/// Values of an `f32` constant.
-pub(super) fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
-    if tensor.data_type() != DataType::Float as i32 || tensor.data_location() != DataLocation::Default {
-        return None;
-    }
-    let count: i64 = tensor.dims.iter().product();
-    let values = if tensor.float_data.is_empty() {
-        tensor
-            .raw_data()
-            .chunks_exact(4)
-            .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-            .collect()
-    } else {
-        tensor.float_data.clone()
-    };
-    (values.len() as i64 == count).then_some(values)
 }
 
 /// A convolution that the kernels take.

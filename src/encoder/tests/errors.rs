@@ -167,7 +167,59 @@ fn an_old_opset() {
 #[test]
 fn a_model_that_takes_no_pictures() {
     let (_dir, path) = changed(|model| drop(model.graph.as_mut().unwrap().input.remove(0)));
-    insta::assert_snapshot!(message(&path, &of("c1")), @"`m.onnx` has no image input: a float tensor of 4 dimensions with 3 channels; its inputs are `mask` [N, 4]");
+    insta::assert_snapshot!(message(&path, &of("c1")), @r"
+    `m.onnx` has no image input: a float tensor of 4 dimensions with 3 channels; its inputs are `mask` [N, 4]
+    hint: export it with the batch first, as [N, 3, H, W] or [N, H, W, 3]
+    ");
+}
+
+/// Replaces the shape of the image input.
+fn of_shape(dims: &[i64]) -> (tempfile::TempDir, PathBuf) {
+    changed(|model| {
+        let input = &mut model.graph.as_mut().unwrap().input[0];
+        *input = build::value_info(input.name(), onnx::tensor_proto::DataType::Float, &[1; 8][..dims.len()]);
+        let kind = input.r#type.as_mut().and_then(|kind| kind.value.as_mut());
+        let Some(onnx::type_proto::Value::TensorType(tensor)) = kind else { panic!("a tensor") };
+        for (dim, &size) in tensor.shape.as_mut().unwrap().dim.iter_mut().zip(dims) {
+            dim.value = Some(onnx::tensor_shape_proto::dimension::Value::DimValue(size));
+        }
+    })
+}
+
+#[test]
+fn a_model_without_a_batch_dimension() {
+    let (_dir, path) = of_shape(&[3, 8, 8]);
+    insta::assert_snapshot!(message(&path, &of("c1")), @r"
+    `m.onnx` has no image input: a float tensor of 4 dimensions with 3 channels; its inputs are `images` [3, 8, 8], `mask` [N, 4]
+    hint: export it with the batch first, as [N, 3, H, W] or [N, H, W, 3]
+    ");
+}
+
+#[test]
+fn sizes_beyond_sense() {
+    let (_dir, path) = of_shape(&[1, 3, i64::MAX, i64::MAX]);
+    insta::assert_snapshot!(message(&path, &of("c1")), @r"
+    `m.onnx` takes pictures of 9223372036854775807x9223372036854775807, not `8x8`
+    hint: set the crop to 9223372036854775807
+    ");
+    insta::assert_snapshot!(inspect_at(&path, None).unwrap_err(), @r"
+    encoder: the picture's size is `9223372036854775807x9223372036854775807`
+    hint: 1 to 16384 pixels a side
+    ");
+    let (_dir, path) = changed(|model| {
+        let graph = model.graph.as_mut().unwrap();
+        let mut builder = build::Builder::new(graph, 17);
+        let shape = builder.integers(&[2, 2, 1 << 40, 1 << 40]);
+        let cell = builder.node("GlobalAveragePool", &["c1"], Vec::new());
+        let (from, to, axis) = (builder.integers(&[0]), builder.integers(&[2]), builder.integers(&[1]));
+        let cell = builder.node("Slice", &[&cell, &from, &to, &axis], Vec::new());
+        builder.node_named("Expand", &[&cell, &shape], "huge", Vec::new());
+        builder.append();
+    });
+    insta::assert_snapshot!(message(&path, &of("huge")), @r"
+    tensor `huge` of `m.onnx` has shape [2, 2, 1099511627776, 1099511627776]: a row would have more than 268435456 elements
+    hint: tap another tensor; `icecap inspect m.onnx` lists them
+    ");
 }
 
 #[test]
@@ -220,6 +272,22 @@ fn external_data_has_to_be_there_and_whole() {
     ");
 }
 
+/// A hostile reference without a length means the rest of a file, whatever its size: no such buffer is made.
+#[test]
+fn external_data_beyond_what_protobuf_holds() {
+    let (dir, path) = external("weights.bin", 0);
+    let model = ModelProto::decode(std::fs::read(&path).unwrap().as_slice()).unwrap();
+    let mut tensor = model.graph.unwrap().initializer.remove(0);
+    tensor.external_data.retain(|entry| entry.key() != "length");
+    let data = std::fs::File::create(dir.path().join("weights.bin")).unwrap();
+    data.set_len((1 << 31) + 1).unwrap();
+    let error = external::Reference::of(&path, &tensor).unwrap().read().unwrap_err().to_string();
+    insta::assert_snapshot!(error.replace(&format!("{}/", dir.path().display()), ""), @r"
+    `m.onnx` needs 2147483649 bytes in one message, and ONNX holds at most 2147483647
+    hint: tap an earlier layer, or export the encoder in f16
+    ");
+}
+
 #[test]
 fn external_data_is_read_and_is_in_the_digest() {
     let (dir, path) = external("weights.bin", 64);
@@ -258,7 +326,7 @@ fn buffers_of_the_wrong_size() {
 fn words_that_cannot_be_read() {
     insta::assert_snapshot!("gpu".parse::<Device>().unwrap_err(), @r"
     `gpu` is no device
-    hint: cpu, cuda or cuda:N
+    hint: cpu, cuda, cuda:N, or several GPUs such as cuda:0,1
     ");
     insta::assert_snapshot!("7x8".parse::<Pool>().unwrap_err(), @r"
     `7x8` is no pooling
@@ -267,6 +335,17 @@ fn words_that_cannot_be_read() {
     for (text, device) in [("cpu", Device::Cpu), ("cuda", Device::Cuda(0)), ("cuda:3", Device::Cuda(3))] {
         assert_eq!(text.parse::<Device>().unwrap(), device);
     }
+    for text in ["cpu", "cuda:0", "cuda:3", "cuda:0,1", "cuda:3,1,2"] {
+        assert_eq!(text.parse::<Devices>().unwrap().to_string(), text);
+    }
+    assert_eq!("cuda".parse::<Devices>().unwrap().as_slice(), [Device::Cuda(0)]);
+    for text in ["cuda:", "cuda:0,", "cuda:,1", "cuda:0,x", "cpu,cuda", "cuda,1", "cuda:0,-1", "cuda:0, 1"] {
+        assert!(matches!(text.parse::<Devices>(), Err(EncoderError::DeviceSyntax { .. })), "{text}");
+    }
+    insta::assert_snapshot!("cuda:0,1,0".parse::<Devices>().unwrap_err(), @r"
+    `cuda:0,1,0` names GPU 0 twice
+    hint: name each once; a GPU gets two sessions by itself
+    ");
     for pool in [Pool::None, Pool::Global, Pool::Grid(14)] {
         assert_eq!(pool.to_string().parse::<Pool>().unwrap(), pool);
     }

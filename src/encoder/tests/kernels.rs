@@ -10,13 +10,13 @@ use prost::Message;
 use super::*;
 
 /// A graph being written: each node takes names and gives the name of what it makes.
-struct Writer<'g> {
-    builder: build::Builder<'g>,
+pub(super) struct Writer<'g> {
+    pub(super) builder: build::Builder<'g>,
     seed: u32,
 }
 
 impl Writer<'_> {
-    fn weights(&mut self, dims: &[usize]) -> String {
+    pub(super) fn weights(&mut self, dims: &[usize]) -> String {
         self.seed += 1;
         let count: usize = dims.iter().product();
         let fan_in: usize = dims[1..].iter().product::<usize>().max(1);
@@ -27,24 +27,24 @@ impl Writer<'_> {
         self.builder.floats(dims, &values)
     }
 
-    fn conv(&mut self, x: &str, [o, c]: [usize; 2], kernel: i64, stride: i64) -> String {
+    pub(super) fn conv(&mut self, x: &str, [o, c]: [usize; 2], kernel: i64, stride: i64) -> String {
         let k = kernel as usize;
         let (weights, bias) = (self.weights(&[o, c, k, k]), self.weights(&[o]));
         let attributes = vec![integer_list("pads", &[kernel / 2; 4]), integer_list("strides", &[stride; 2])];
         self.builder.node("Conv", &[x, &weights, &bias], attributes)
     }
 
-    fn node(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+    pub(super) fn node(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
         self.builder.node(op, inputs, attributes)
     }
 
-    fn relu(&mut self, x: &str) -> String {
+    pub(super) fn relu(&mut self, x: &str) -> String {
         self.node("Relu", &[x], Vec::new())
     }
 }
 
 /// Writes a model of one input `images` to a folder of its own.
-fn model(write: impl FnOnce(&mut Writer<'_>)) -> (tempfile::TempDir, PathBuf) {
+pub(super) fn model(write: impl FnOnce(&mut Writer<'_>)) -> (tempfile::TempDir, PathBuf) {
     let mut graph = GraphProto { name: Some("kernels".to_owned()), ..GraphProto::default() };
     graph.input.push(value_info("images", DataType::Float, &[1, 3, 32, 28]));
     let mut writer = Writer { builder: build::Builder::new(&mut graph, 17), seed: 0 };
@@ -63,7 +63,7 @@ fn model(write: impl FnOnce(&mut Writer<'_>)) -> (tempfile::TempDir, PathBuf) {
 }
 
 /// A residual net: a stem, a block that adds its input, a block that halves the map, taps on the way.
-fn residual(w: &mut Writer<'_>) {
+pub(super) fn residual(w: &mut Writer<'_>) {
     let stem = w.conv("images", [32, 3], 3, 1);
     let stem = w.relu(&stem);
     let a = w.conv(&stem, [32, 32], 3, 1);
@@ -82,7 +82,7 @@ fn residual(w: &mut Writer<'_>) {
 }
 
 /// A dense net: what was there is kept and joined, normalised, pooled.
-fn dense(w: &mut Writer<'_>) {
+pub(super) fn dense(w: &mut Writer<'_>) {
     let stem = w.conv("images", [32, 3], 3, 1);
     let stem = w.relu(&stem);
     let a = w.conv(&stem, [32, 32], 3, 1);
@@ -100,7 +100,7 @@ fn dense(w: &mut Writer<'_>) {
     w.builder.node_named("Mul", &[&joined, &joined], "squared", Vec::new());
 }
 
-fn taps(names: &[&str]) -> Vec<Tap> {
+pub(super) fn taps(names: &[&str]) -> Vec<Tap> {
     let each = |name: &&str| {
         let one = |suffix: &str, pool| tap(&format!("{name}.{suffix}"), name, pool, Dtype::F32);
         [one("all", Pool::None), one("mean", Pool::Global), one("grid", Pool::Grid(3))]

@@ -1,7 +1,9 @@
 //! The compiled encoder against plain loops, on the tiny models of tests/fixtures/encoder. They need ONNX Runtime (`make setup`).
 
 mod errors;
+mod joined;
 mod kernels;
+mod precision;
 mod rows;
 
 use std::path::{Path, PathBuf};
@@ -15,11 +17,11 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn tap(name: &str, tensor: &str, pool: Pool, dtype: Dtype) -> Tap {
-    Tap { name: name.to_owned(), tensor: tensor.to_owned(), pool, l2: false, dtype }
+    Tap { name: name.to_owned(), tensors: vec![tensor.to_owned()], pool, l2: false, dtype }
 }
 
 fn plan(batch: usize, [height, width]: [usize; 2], taps: Vec<Tap>) -> EncoderPlan {
-    EncoderPlan { normalize: Normalize::default(), height, width, batch, taps }
+    EncoderPlan { normalize: Normalize::default(), height, width, batch, precision: Precision::F32, taps }
 }
 
 /// Pictures of noise, seeded.

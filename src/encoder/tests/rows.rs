@@ -67,6 +67,41 @@ fn the_prologue_in_the_graph_is_the_one_on_the_cpu() {
     }
 }
 
+/// A GPU's way through memory, on the CPU: several batches through one session, each with its own rows.
+#[test]
+fn staged_memory_gives_the_rows_of_lent_memory() {
+    init_runtime(None).unwrap();
+    let taps = vec![
+        tap("map", "c1", Pool::None, Dtype::F32),
+        tap("half", "c1", Pool::Global, Dtype::F16),
+        tap("brain", "c2", Pool::Grid(2), Dtype::Bf16),
+    ];
+    let plan = plan(2, [6, 8], taps);
+    let encoder = compile(&fixture("tiny.onnx"), &plan).unwrap();
+    let mut session = EncoderSession::rehearsal(&encoder).unwrap();
+    for seed in 1..4 {
+        let images = pictures(&plan, seed);
+        let lent = run_by(&encoder, &images, 1, Kernels::Provider);
+        let mut memory: Vec<Vec<u8>> = lent.iter().map(|rows| vec![0xff; rows.len() + 8]).collect();
+        let mut rows: Vec<&mut [u8]> =
+            memory.iter_mut().zip(&lent).map(|(own, rows)| aligned(own, rows.len())).collect();
+        session.run(&images, &mut rows).unwrap();
+        assert_close(&f32s(rows[0]), &f32s(&lent[0]));
+        let near = |a: f32, b: f32| (a - b).abs() <= 0.01 * b.abs().max(1.0);
+        let half = |bytes: &[u8]| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
+        let brain = |bytes: &[u8]| bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
+        assert!(rows[1].chunks(2).zip(lent[1].chunks(2)).all(|(a, b)| near(half(a), half(b))));
+        assert!(rows[2].chunks(2).zip(lent[2].chunks(2)).all(|(a, b)| near(brain(a), brain(b))));
+    }
+    assert!(session.run(&pictures(&plan, 1)[1..], &mut []).is_err());
+}
+
+/// `length` bytes of `memory` from a multiple of eight on.
+fn aligned(memory: &mut [u8], length: usize) -> &mut [u8] {
+    let at = memory.as_ptr().align_offset(8);
+    &mut memory[at..at + length]
+}
+
 #[test]
 fn a_model_that_takes_channels_last_sees_them_last() {
     let plan = plan(2, [4, 5], vec![tap("x", "seen", Pool::None, Dtype::F32)]);

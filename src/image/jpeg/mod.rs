@@ -1,9 +1,11 @@
 //! JPEG to RGB.
 //!
-//! Decision: zune-jpeg decodes (SIMD in Rust; libjpeg-turbo would need cmake and nasm on every machine that builds), and
-//! [`scan`] looks first at what that decoder leaves to its caller: size against the limit, orientation, and the end.
+//! Decision: zune-jpeg decodes (SIMD in Rust, and as fast as libjpeg-turbo: 1.1 to 1.2 ms a photograph of Flickr8k against 1.0 to 1.4 ms in
+//! Pillow; libjpeg-turbo would need cmake and nasm on every machine that builds). It decodes whole pictures only: [`reduced`] has
+//! another crate for parts of their size. [`scan`] looks first at what that decoder leaves to its caller: size against the limit, orientation, and the end.
 
 mod cmyk;
+mod reduced;
 mod scan;
 mod source;
 
@@ -17,7 +19,9 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::{ImageError, Scratch, check_size};
-use scan::{Header, ScanError};
+pub(super) use reduced::decode_reduced;
+pub(super) use scan::Header;
+use scan::ScanError;
 use source::Source;
 
 /// Leaves the picture as stored in `scratch.pixels`; returns width, height and how to turn it.
@@ -26,12 +30,7 @@ pub(super) fn decode(
     max_pixels: u64,
     scratch: &mut Scratch,
 ) -> Result<(u32, u32, Orientation), ImageError> {
-    let header = scan::scan(bytes).map_err(|error| match error {
-        ScanError::Truncated => truncated(bytes),
-        ScanError::Damaged(what) => ImageError::damaged("JPEG", what),
-    })?;
-    check_supported(&header)?;
-    check_size(header.width, header.height, max_pixels)?;
+    let header = header(bytes, max_pixels)?;
     let bytes = with_known_transform(bytes, &header);
     match header.components {
         4 => {
@@ -49,6 +48,22 @@ pub(super) fn decode(
         }
     }
     Ok((header.width, header.height, header.orientation))
+}
+
+/// Whether `bytes` begin as a JPEG does.
+pub(super) fn is_jpeg(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xd8, 0xff])
+}
+
+/// What the segments of a JPEG say, where it is one that icecap reads.
+pub(super) fn header(bytes: &[u8], max_pixels: u64) -> Result<Header, ImageError> {
+    let header = scan::scan(bytes).map_err(|error| match error {
+        ScanError::Truncated => truncated(bytes),
+        ScanError::Damaged(what) => ImageError::damaged("JPEG", what),
+    })?;
+    check_supported(&header)?;
+    check_size(header.width, header.height, max_pixels)?;
+    Ok(header)
 }
 
 fn truncated(bytes: &[u8]) -> ImageError {

@@ -4,7 +4,7 @@ use image::metadata::Orientation;
 
 /// What the segments say.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Header {
+pub(in crate::image) struct Header {
     pub width: u32,
     pub height: u32,
     pub components: u8,
@@ -100,6 +100,15 @@ fn next_marker(bytes: &[u8], mut at: usize) -> Option<(u8, usize)> {
 }
 
 impl Header {
+    /// `(height, width)` of the picture as it is shown.
+    pub fn upright_size(&self) -> (u32, u32) {
+        use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+        match self.orientation {
+            Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH => (self.width, self.height),
+            _ => (self.height, self.width),
+        }
+    }
+
     fn read(&mut self, marker: u8, segment: &[u8], position: usize) -> Result<(), ScanError> {
         match marker {
             0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {

@@ -21,6 +21,29 @@ for number, name in enumerate(files):
             reference.write(np.asarray(pre(image)).tobytes())
 "#;
 
+/// The views of each picture in turn, as torchvision and Pillow make them: the mirror, `FiveCrop`, 2x3 tiles and the whole.
+const VIEWS: &str = r#"
+import sys
+import numpy as np
+from PIL import Image
+from torchvision import transforms as T
+out, *files = sys.argv[1:]
+resize = T.Resize(256, antialias=True)
+# In two steps: which of the passes Pillow makes first depends on its version, and the rounding between them on that.
+across = lambda image: image.resize((224, image.size[1]), Image.Resampling.BILINEAR)
+squeeze = lambda image: across(image).resize((224, 224), Image.Resampling.BILINEAR)
+with open(f"{out}/views", "wb") as reference:
+    for name in files:
+        image = Image.open(name)
+        wide, tall = image.size
+        views = [T.functional.hflip(T.CenterCrop(224)(resize(image))), *T.FiveCrop(224)(resize(image))]
+        for r in range(2):
+            for c in range(3):
+                views.append(squeeze(image.crop((c * wide // 3, r * tall // 2, (c + 1) * wide // 3, (r + 1) * tall // 2))))
+        for view in [*views, squeeze(image)]:
+            reference.write(np.asarray(view).tobytes())
+"#;
+
 const SIDE: usize = 224;
 const IMAGES: usize = 8;
 
@@ -79,4 +102,56 @@ fn real_photographs_are_what_torchvision_makes_of_them() {
         eprintln!("{mode}: JPEGs differ by at most {largest}, {mean:.3} in the mean");
         assert!(largest <= 6 && mean < 0.3, "{mode}: {largest}, {mean}");
     }
+}
+
+#[test]
+fn the_views_of_real_photographs_are_torchvisions_to_the_bit() {
+    let Some((files, python)) = prerequisites() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<PathBuf> =
+        files.iter().enumerate().map(|(number, file)| lossless(file, folder.path(), number)).collect();
+    let run = Command::new(&python).args(["-c", VIEWS]).arg(folder.path()).args(&files).output().unwrap();
+    if !run.status.success() {
+        eprintln!("skipped: {}", String::from_utf8_lossy(&run.stderr));
+        return;
+    }
+    let tiles: Tiles = "2x3+1".parse().unwrap();
+    let views = [resolve_views(&[ViewSpec::Hflip, ViewSpec::FiveCrop], 0), tiles.resolve()].concat();
+    let reference = fs::read(folder.path().join("views")).unwrap();
+    let picture = SIDE * SIDE * 3;
+    assert_eq!(reference.len(), files.len() * views.len() * picture);
+    let mut out = vec![0; picture];
+    for (file, expected) in files.iter().zip(reference.chunks_exact(views.len() * picture)) {
+        let pre = Preprocess::default();
+        with_picture(&fs::read(file).unwrap(), pre.max_pixels, |image| {
+            for (view, expected) in views.iter().zip(expected.chunks_exact(picture)) {
+                image.view(&pre, *view, &mut out)?;
+                assert!(out == expected, "{view} of {}", file.display());
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+}
+
+/// The picture in `file` as we decode it, in a form that both sides read alike.
+fn lossless(file: &Path, folder: &Path, number: usize) -> PathBuf {
+    let image = decode(&fs::read(file).unwrap(), PLENTY).unwrap();
+    let path = folder.join(format!("{number}.bmp"));
+    fs::write(&path, bmp(&image)).unwrap();
+    path
+}
+
+/// A BMP of 24 bits: rows from the bottom, blue first, padded to four bytes.
+fn bmp(image: &RgbImage) -> Vec<u8> {
+    let (row, stride) = (image.width as usize * 3, (image.width as usize * 3).next_multiple_of(4));
+    let size = (54 + stride * image.height as usize) as u32;
+    let mut bytes = b"BM".to_vec();
+    let words = [size, 0, 54, 40, image.width, image.height, 1 | 24 << 16, 0, size - 54, 2835, 2835, 0, 0];
+    bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    for pixels in image.pixels.chunks_exact(row).rev() {
+        bytes.extend(pixels.as_chunks::<3>().0.iter().flat_map(|[r, g, b]| [*b, *g, *r]));
+        bytes.resize(bytes.len() + stride - row, 0);
+    }
+    bytes
 }

@@ -1,8 +1,7 @@
 //! Walks through a caption token by token.
 
-use super::chars::is_space;
 use super::rule::{Found, Out, Text};
-use super::{abbreviations, marks, names, numbers, web, words};
+use super::{abbreviations, chars::is_space, marks, names, numbers, web, words};
 
 /// One way to read what stands at a position.
 type Rule = fn(Text<'_>, usize) -> Option<Found>;
@@ -76,7 +75,7 @@ fn characters(caption: &str) -> Vec<char> {
 fn common(text: Text<'_>, i: usize) -> Option<Found> {
     let ends = |i| matches!(text.at(i), ' ' | '\n');
     match text.at(i) {
-        ' ' => Some(Found::nothing(text.run(i, |c| c == ' '))),
+        ' ' => Some(Found::nothing(text.run(i, is_space))),
         '.' | ',' | '!' | '?' | ':' | ';' | '"' | '-' if ends(i + 1) => Some(Found::nothing(i + 1)),
         c if c.is_ascii_alphabetic() => {
             let end = text.run(i, |c| c.is_ascii_alphabetic());
@@ -116,9 +115,9 @@ fn lower(found: Found, chars: &[char], token: &mut String) -> bool {
     true
 }
 
-/// Lower case; a space inside a token doesn't part it.
+/// Lower case; a space inside a token doesn't part it. Other white space, which an address may hold, stays as it is.
 fn spell(chars: &[char], token: &mut String) {
-    let inner = |&c: &char| if is_space(c) { '\u{a0}' } else { c };
+    let inner = |&c: &char| if c == ' ' { '\u{a0}' } else { c };
     if chars.iter().all(char::is_ascii) {
         token.extend(chars.iter().map(|c| inner(c).to_ascii_lowercase()));
     } else {

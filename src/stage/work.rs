@@ -1,0 +1,169 @@
+//! What an encode has to do, and one worker's way of doing it: the writers, the batches that they lack, rows into slots.
+//!
+//! It must not know data sets or how pictures are decoded. The batches of all columns are one list: a batch that two columns
+//! lack is decoded and encoded once, and one that a column has already is not computed for it again.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use icecap_cache::{ColumnWriter, Manifest, Reason, RowOutcome, Slot};
+
+use super::{
+    embed::{Embedding, Targets},
+    model::{Model, ModelColumn},
+    pipeline::Embedder,
+    prepare::{Job, Prepared},
+    web::remedy,
+};
+use crate::encoder::Device;
+
+/// More rows are missing than the run may lose.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{missing} of {rows} pictures of column `{column}` are missing ({by_reason}), more than the {allowed} that --max-missing allows\nhint: nothing \
+     is lost: {remedy}, or allow more, for example --max-missing {enough}%"
+)]
+pub struct TooManyMissing {
+    /// The column.
+    pub column: String,
+    /// Its missing rows.
+    pub missing: u32,
+    /// All rows.
+    pub rows: u32,
+    /// The counts by reason.
+    pub by_reason: String,
+    /// What was allowed.
+    pub allowed: String,
+    /// What would be enough, in per cent.
+    pub enough: u64,
+    /// What can be done about it.
+    pub remedy: &'static str,
+}
+
+/// What is to be done: the writers, and the batches that at least one of them lacks.
+pub(super) struct Work {
+    /// In the order of the model's columns.
+    pub writers: Vec<ColumnWriter>,
+    pub jobs: Vec<Job>,
+}
+
+impl Work {
+    pub fn new(writers: Vec<ColumnWriter>, model: &Model) -> Self {
+        let mut rows: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for batch in writers.iter().flat_map(ColumnWriter::todo_batches) {
+            rows.entry(batch.start).or_default().extend(&batch.rows);
+        }
+        let jobs = rows
+            .into_iter()
+            .map(|(start, mut rows)| {
+                rows.sort_unstable();
+                rows.dedup();
+                let views = model.views_for(|column| writers[column].batch_at(start).is_some());
+                Job { start, rows, views }
+            })
+            .collect();
+        Self { writers, jobs }
+    }
+
+    pub fn images(&self) -> u64 {
+        self.jobs.iter().map(|job| job.rows.len() as u64).sum()
+    }
+
+    /// One worker, with sessions of its own.
+    ///
+    /// # Errors
+    /// Where ONNX Runtime refuses the model or the device.
+    pub fn worker<'a>(&'a self, model: &'a Model, device: Device) -> Result<Worker<'a>> {
+        let wanted = |column: usize| !self.writers[column].todo_batches().is_empty();
+        let embedding = Embedding::new(model, device, 1, wanted)?;
+        Ok(Worker { work: self, model, embedding, aside: vec![Vec::new(); self.writers.len()] })
+    }
+
+    /// Publishes the columns, unless one of them misses too many rows: then none is, and all that was done stays.
+    pub fn finish(self, max_missing: f64) -> Result<Vec<Manifest>> {
+        for writer in &self.writers {
+            check_missing(writer, max_missing)?;
+        }
+        let finish = |writer: ColumnWriter| {
+            let name = writer.plan().name.clone();
+            writer.finish().with_context(|| format!("the column `{name}` was not finished"))
+        };
+        self.writers.into_iter().map(finish).collect()
+    }
+}
+
+pub(super) fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissing> {
+    let rows = writer.rows_held();
+    let by_reason = writer.missing_by_reason();
+    let missing: u32 = by_reason.values().sum();
+    if f64::from(missing) <= allowed * f64::from(rows) {
+        return Ok(());
+    }
+    let listed: Vec<String> = by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    Err(TooManyMissing {
+        column: writer.plan().name.clone(),
+        missing,
+        rows,
+        by_reason: listed.join(", "),
+        allowed: format!("{}%", (allowed * 1000.0).round() / 10.0),
+        enough: (100.0 * f64::from(missing) / f64::from(rows)).ceil() as u64,
+        remedy: remedy(&by_reason),
+    })
+}
+
+/// One worker: the encoder's sessions, writing into the shards of all columns.
+pub(super) struct Worker<'a> {
+    work: &'a Work,
+    model: &'a Model,
+    embedding: Embedding<'a>,
+    /// Where a column's rows go when they can't go straight into its shard: `[batch, row]` bytes.
+    aside: Vec<Vec<u8>>,
+}
+
+impl Embedder for Worker<'_> {
+    fn embed(&mut self, prepared: &Prepared) -> Result<()> {
+        let batch = self.model.resolved.plan.batch;
+        let start = prepared.job.start;
+        let mut slots = Vec::with_capacity(self.work.writers.len());
+        for writer in &self.work.writers {
+            slots.push(writer.batch_at(start).map(|batch| writer.slot(batch)).transpose()?);
+        }
+        let places = slots.iter_mut().zip(&mut self.aside).zip(&self.model.columns);
+        let mut targets: Targets<'_> = places
+            .map(|((slot, aside), column)| {
+                let straight = slot.as_mut()?.whole_mut().filter(|_| !column.is_scaled());
+                Some(straight.unwrap_or_else(|| {
+                    aside.resize(batch * column.row_bytes(), 0);
+                    aside
+                }))
+            })
+            .collect();
+        self.embedding.run(&prepared.views, prepared.job.used(), &mut targets)?;
+        let columns = self.work.writers.iter().zip(&self.model.columns).zip(slots).zip(&self.aside);
+        for (((writer, column), slot), aside) in columns {
+            let Some(mut slot) = slot else { continue };
+            let mut outcomes: Vec<_> = slot.batch().rows.iter().map(|row| prepared.outcome(*row).clone()).collect();
+            if column.is_scaled() {
+                scale_rows(&mut slot, column, aside, &mut outcomes)?;
+            } else if !slot.is_whole() {
+                slot.write_batch(0, aside)?;
+            }
+            writer.commit(slot, &outcomes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes the rows of an i8 column, which lie in `aside` as f32. A row that has no scale is missing.
+fn scale_rows(slot: &mut Slot<'_>, column: &ModelColumn, aside: &[u8], outcomes: &mut [RowOutcome]) -> Result<()> {
+    let batch = slot.batch();
+    for (row, outcome) in batch.rows.iter().zip(outcomes) {
+        let RowOutcome::Present { content } = *outcome else { continue };
+        let at = (row - batch.start) as usize * column.row_bytes();
+        if !slot.quantize_row(*row, &aside[at..at + column.row_bytes()])? {
+            let detail = "the embedding holds a number that is not finite, which i8 has no scale for".to_owned();
+            *outcome = RowOutcome::Missing { reason: Reason::Other, detail, content: Some(content) };
+        }
+    }
+    Ok(())
+}

@@ -17,7 +17,7 @@ use icecap::encoder::{self, CompiledEncoder, Device, Devices, EncoderSession};
 use icecap::image::{self, Picture, View};
 use icecap::progress::Silent;
 use icecap::recipe::Recipe;
-use icecap::stage::model::Model;
+use icecap::stage::model::{Model, Spec};
 
 /// Files kept in memory.
 const PICTURES: usize = 512;
@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     encoder::init_runtime(None)?;
     let (devices, missing) = encoder::resolve_all(&options.devices);
     missing.iter().for_each(|line| eprintln!("{line}"));
-    let model = Model::prepare(&recipe.encoder, &recipe.columns, &options.data, None, &Silent)?;
+    let model = Model::prepare(&Spec::of(&recipe, &options.data), None, &Silent)?;
     let rate = match options.part.as_str() {
         "decode" => decode(&recipe, &model, &options)?,
         "encoder" => encode(&model.passes[0].compiled, &devices, &options)?,

@@ -22,6 +22,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 RESNET = ["layer1", "layer2", "layer3", "layer4", "avgpool"]
 DENSENET = ["denseblock1", "denseblock2", "denseblock3", "denseblock4", "features", "avgpool"]
 INCEPTION = ["Mixed_5d", "Mixed_6e", "Mixed_7c", "avgpool"]
+FASTERRCNN = ["fpn.0", "fpn.1", "fpn.2", "fpn.3", "fpn.pool"]
 # name: (tensors worth tapping, shorter side after the resize, side of the crop)
 ENCODERS = {
     "resnet18": (RESNET, 256, 224),
@@ -30,6 +31,7 @@ ENCODERS = {
     "resnet101": (RESNET, 256, 224),
     "densenet121": (DENSENET, 256, 224),
     "inception_v3": (INCEPTION, 342, 299),
+    "fasterrcnn_resnet50_fpn": (FASTERRCNN, 800, 800),
 }
 
 
@@ -42,15 +44,14 @@ def build(name, weights):
     import torch
     import torchvision
 
+    if name.startswith("fasterrcnn"):
+        return build_detector(torch, torchvision, name, weights)
     make = getattr(torchvision.models, name)
     options = {"aux_logits": True} if name == "inception_v3" else {}
     if weights == "pretrained":
         return download(torchvision, name, make)
     if weights == "random" or weights.startswith("random:"):
-        seed = weights.partition(":")[2] or "0"
-        if not seed.isdigit():
-            raise Failed(f"`{weights}` is no seed\nhint: random, or random:7")
-        torch.manual_seed(int(seed))
+        seed = seeded(torch, weights)
         if name == "inception_v3":
             options["init_weights"] = False
         model = make(weights=None, **options).eval()
@@ -60,12 +61,54 @@ def build(name, weights):
             for layer in model.modules():
                 if isinstance(layer, torch.nn.Conv2d):
                     torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        return model, f"random seed {int(seed)}"
+        return model, f"random seed {seed}"
     return load(torch, name, make, weights, options)
 
 
+def seeded(torch, weights):
+    seed = weights.partition(":")[2] or "0"
+    if not seed.isdigit():
+        raise Failed(f"`{weights}` is no seed\nhint: random, or random:7")
+    torch.manual_seed(int(seed))
+    return int(seed)
+
+
+def build_detector(torch, torchvision, name, weights):
+    """As `build`, for Faster R-CNN: its batch norms are frozen ones, whatever they were while it was trained."""
+    from torchvision.models.detection import backbone_utils, faster_rcnn
+
+    def make(weights=None, classes=91):
+        if weights is not None:
+            return getattr(torchvision.models.detection, name)(weights=weights)
+        body = torchvision.models.resnet50(weights=None, norm_layer=torchvision.ops.FrozenBatchNorm2d)
+        return faster_rcnn.FasterRCNN(backbone_utils._resnet_fpn_extractor(body, 3), num_classes=classes)
+
+    if weights == "pretrained":
+        return download(torchvision, name, make)
+    if weights == "random" or weights.startswith("random:"):
+        seed = seeded(torch, weights)
+        model = make()
+        for part, module in model.named_modules():
+            # Nothing normalises a frozen net: each block adds to the sum before it, and halved additions keep the layers near 1.
+            if part.endswith(".bn3"):
+                torch.nn.init.constant_(module.weight, 0.5)
+        return model.eval(), f"random seed {seed}"
+
+    def make_for(state):
+        model = make(classes=len(state.get("roi_heads.box_predictor.cls_score.bias", range(91))))
+        # torchvision trained its own weights (which have no such counters) with an epsilon of 0 in the norms.
+        if not any(key.endswith("num_batches_tracked") for key in state):
+            for module in model.modules():
+                if isinstance(module, torchvision.ops.FrozenBatchNorm2d):
+                    module.eps = 0.0
+        return model
+
+    return load(torch, name, make, weights, {}, make_for)
+
+
 def download(torchvision, name, make):
-    choice = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    choices = torchvision.models.get_model_weights(name)
+    choice = getattr(choices, "IMAGENET1K_V1", None) or choices.COCO_V1
     try:
         return make(weights=choice).eval(), f"torchvision {choice}"
     except OSError as error:
@@ -75,13 +118,12 @@ def download(torchvision, name, make):
         ) from error
 
 
-def load(torch, name, make, path, options):
+def load(torch, name, make, path, options, make_for=None):
     if not os.path.isfile(path):
         raise Failed(f"there are no weights `{path}`\nhint: pretrained, random, random:SEED, or the path of a state dict (.pth)")
     if name == "inception_v3":
         # torchvision's trained weights expect their input shifted as their first framework did; so do files of them.
         options = dict(options, transform_input=True, init_weights=False)
-    model = make(weights=None, **options)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -91,6 +133,7 @@ def load(torch, name, make, path, options):
         raise Failed(f"`{path}` holds {type(state).__name__}, not a state dict\nhint: save one with torch.save(model.state_dict(), PATH)")
     if all(key.startswith("module.") for key in state):
         state = {key[len("module.") :]: value for key, value in state.items()}
+    model = make_for(state) if make_for else make(weights=None, **options)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -154,33 +197,91 @@ def tapped(name, model):
     return kind().eval()
 
 
-def to_onnx(name, model, size):
-    """The ONNX model: one output, the taps inner tensors under their names."""
-    import io
+def detector_parts(model):
+    """Faster R-CNN as what networks compute of it: the rest (anchors, choosing, suppressing) is the detector's, in icecap.
 
-    import onnx
+    `images` [N, 3, H, W], already resized, normalised and padded -> the levels of the pyramid, and for each of them
+    `rpn.objectness.L` [N, A, h, w] and `rpn.deltas.L` [N, 4A, h, w]. `regions.L` [R, 5] (image, x1, y1, x2, y2 in pixels of the input),
+    those of level L, from 0 to 3 -> for the regions of all levels, one level after another, `box_features` [R, 1024],
+    `class_logits` [R, classes] and `box_deltas` [R, 4 classes].
+    """
+    import torch
+    import torchvision
+
+    for module in model.modules():
+        for part, norm in module.named_children():
+            if isinstance(norm, torchvision.ops.FrozenBatchNorm2d):
+                # The same arithmetic as a layer that the exporter knows to fold into the convolution before it, and which refuses an
+                # epsilon of 0.
+                plain = torch.nn.BatchNorm2d(norm.weight.numel(), eps=1e-12)
+                plain.load_state_dict(norm.state_dict(), strict=False)
+                plain.running_var += norm.eps
+                setattr(module, part, plain)
+
+    class Parts(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, images, *regions):
+            m = self.model
+            levels = list(m.backbone(images).values())
+            objectness, deltas = m.rpn.head(levels)
+            pool = m.roi_heads.box_roi_pool
+            pooled = [
+                torchvision.ops.roi_align(level, rois, pool.output_size, spatial_scale=0.25 / 2**index, sampling_ratio=pool.sampling_ratio)
+                for index, (level, rois) in enumerate(zip(levels, regions))
+            ]
+            features = m.roi_heads.box_head(torch.cat(pooled))
+            return (*levels, *objectness, *deltas, features, *m.roi_heads.box_predictor(features))
+
+    return Parts().eval()
+
+
+DETECTED = ["box_features", "class_logits", "box_deltas"]
+
+
+def trace(name, model, size, buffer):
+    """Writes what torch's exporter makes of the model to `buffer`; returns the names that stay outputs."""
     import torch
 
-    taps = ENCODERS[name][0]
-    buffer = io.BytesIO()
-    open_axes = {0: "N", 2: "H", 3: "W"}
+    inputs, names = [torch.zeros(1, 3, *size)], ["images"]
+    axes = {"images": {0: "N", 2: "H", 3: "W"}}
+    if name.startswith("fasterrcnn"):
+        module = detector_parts(model)
+        for level in range(4):
+            names.append(f"regions.{level}")
+            axes[names[-1]] = {0: f"R{level}"}
+            inputs.append(torch.tensor([[0.0, 0.0, 0.0, 64.0, 64.0]]))
+        kept = [f"rpn.{kind}.{level}" for kind in ("objectness", "deltas") for level in range(5)] + DETECTED
+        outputs = [*FASTERRCNN, *kept]
+    else:
+        module, kept = tapped(name, model), ["logits"]
+        outputs = [*ENCODERS[name][0], *kept]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            tapped(name, model),
-            torch.zeros(1, 3, *size),
-            buffer,
-            opset_version=OPSET,
-            dynamo=False,
-            input_names=["images"],
-            output_names=[*taps, "logits"],
-            dynamic_axes={"images": open_axes},
+            module, tuple(inputs), buffer, opset_version=OPSET, dynamo=False, input_names=names, output_names=outputs, dynamic_axes=axes
         )
+    return kept
+
+
+def to_onnx(name, model, size):
+    """The ONNX model: the taps are inner tensors under their names, and what ends the network is its output."""
+    import io
+
+    import onnx
+
+    buffer = io.BytesIO()
+    kept = trace(name, model, size, buffer)
     graph = onnx.load_model_from_string(buffer.getvalue())
-    last = [output for output in graph.graph.output if output.name == "logits"]
+    last = [output for output in graph.graph.output if output.name in kept]
     del graph.graph.output[:], graph.graph.value_info[:], graph.metadata_props[:]
-    classes = last[0].type.tensor_type.shape.dim[-1].dim_value
-    graph.graph.output.append(onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", classes]))
+    for output in last:
+        sizes = output.type.tensor_type.shape.dim
+        open_sizes = ["R" if output.name in DETECTED else "N", None, "h", "w"]
+        shape = [known or size.dim_value for known, size in zip(open_sizes, sizes)]
+        graph.graph.output.append(onnx.helper.make_tensor_value_info(output.name, onnx.TensorProto.FLOAT, shape))
     share_weights(graph.graph)
     for node in graph.graph.node:
         node.doc_string = ""

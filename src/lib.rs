@@ -7,6 +7,7 @@ pub mod batch;
 pub mod cli;
 pub mod dataset;
 pub mod decoder;
+pub mod detector;
 pub mod encoder;
 pub mod fetch;
 pub mod foreign;

@@ -80,6 +80,8 @@ pub struct HeldColumn {
     pub row_shape: Vec<usize>,
     /// The rows, one after the other.
     pub bytes: Vec<u8>,
+    /// How many vectors each row has, where not all.
+    pub counts: Option<Vec<usize>>,
 }
 
 impl Column for HeldColumn {
@@ -109,6 +111,11 @@ impl Column for HeldColumn {
             }
         }
         absent
+    }
+
+    fn counts(&self, rows: &[u32]) -> Option<Vec<usize>> {
+        let counts = self.counts.as_ref()?;
+        Some(rows.iter().map(|row| counts.get(*row as usize).copied().unwrap_or(0)).collect())
     }
 }
 

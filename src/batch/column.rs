@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn gathers_grids_as_vectors_and_marks_absent_rows() {
-        let column = Memory { shape: vec![2, 2, 3], absent: vec![4], value: |row, at| row as f32 + at as f32 / 100.0 };
+        let value = |row, at: usize| row as f32 + at as f32 / 100.0;
+        let column = Memory { shape: vec![2, 2, 3], absent: vec![4], value };
         let columns: Vec<Arc<dyn Column>> = vec![Arc::new(column)];
         let prefix = gather(&columns, &[7, 4, 7]);
         assert_eq!((prefix.images(), prefix.columns[0].data.size()), (3, vec![3, 4, 3]));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::disk::{self, Listing};
-use super::{Dataset, DatasetError, Item, Source, TEST, TRAIN, VAL, notes};
+use super::{Dataset, DatasetError, Holdout, Item, Source, TEST, TRAIN, VAL, notes};
 
 /// `format = "coco"`.
 ///
@@ -34,6 +34,9 @@ pub struct Coco {
     /// The test images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<CocoPart>,
+    /// Shares of the training images that are held out, where there are no others to look at: `{ val = 0.02 }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holdout: Option<Holdout>,
 }
 
 /// One split of a COCO data set.
@@ -77,11 +80,13 @@ pub(super) fn load(spec: &Coco, data_dir: &Path) -> Result<Dataset, DatasetError
         let hint = "give at least one of train, val and test, each { captions = FILE, images = FOLDER }";
         return Err(DatasetError::Setting { key: "format", value: "coco".to_owned(), hint });
     }
+    Holdout::check(spec.holdout)?;
     let name = spec.name.clone().unwrap_or_else(|| "coco".to_owned());
     let mut loading = Loading {
         dataset: Dataset { name, items: Vec::new(), notes: Vec::new() },
         by_id: HashMap::new(),
         listing: Listing::default(),
+        holdout: spec.holdout,
     };
     for (split, part) in parts {
         loading.add(split, part, data_dir)?;
@@ -94,6 +99,7 @@ struct Loading<'a> {
     /// Position in `dataset.items`, and the file that the image is from.
     by_id: HashMap<u64, (usize, &'a Path)>,
     listing: Listing,
+    holdout: Option<Holdout>,
 }
 
 impl<'s> Loading<'s> {
@@ -138,8 +144,10 @@ impl<'s> Loading<'s> {
                 second: format!("`{}`", part.captions.display()),
             });
         }
+        let id = image.id.to_string();
+        let split = if split == TRAIN { Holdout::assign(self.holdout, &id) } else { split };
         self.dataset.items.push(Item {
-            id: image.id.to_string(),
+            id,
             source: Source::file(data_dir, &part.images, &image.file_name),
             split: split.to_owned(),
             captions: Vec::new(),

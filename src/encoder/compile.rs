@@ -18,6 +18,7 @@ use super::model::Model;
 use super::onnx::OperatorSetIdProto;
 use super::plan::{EncoderPlan, Precision, Tap, key_fields};
 use super::probe::Probed;
+use super::regions::RegionInput;
 use super::{EncoderError, epilogue, graph, halve, probe, prologue, taps};
 
 /// What one output of a compiled encoder is.
@@ -56,6 +57,8 @@ pub(super) struct Output {
     /// Its shape, batch first.
     pub shape: Vec<usize>,
     pub info: OutputInfo,
+    /// The inputs that say where its regions are, one for each of its tensors; none for other columns.
+    pub regions: Vec<RegionInput>,
 }
 
 struct Inner {
@@ -139,15 +142,16 @@ fn add_epilogue(model: &mut Model, plan: &EncoderPlan, probed: &[Probed]) -> Res
     for (index, tap) in plan.taps.iter().enumerate() {
         let (own, rest) = probed.split_at(tap.tensors.len());
         probed = rest;
-        let rows = epilogue::rows(&mut builder, tap, own)?;
+        let rows = epilogue::rows(&mut builder, tap, own, index)?;
         let name = output_name(index);
         epilogue::finish(&mut builder, &rows.tensor, &name, rows.info.dtype);
         let shape: Vec<usize> = std::iter::once(plan.batch).chain(rows.shape).collect();
         declared.push(value_info(&name, epilogue::element_type(rows.info.dtype), &shape));
-        outputs.push(Output { name, shape, info: rows.info });
+        outputs.push(Output { name, shape, info: rows.info, regions: rows.regions });
     }
     builder.append();
     graph.output = declared;
+    graph.input.extend(outputs.iter().flat_map(|output| &output.regions).map(|regions| regions.declare(plan.batch)));
     Ok(outputs)
 }
 

@@ -14,6 +14,7 @@ use super::build::{Builder, integer, integer_list};
 use super::onnx::tensor_proto::DataType;
 use super::plan::{Pool, Tap};
 use super::probe::Probed;
+use super::regions::{self, RegionInput};
 use super::{EncoderError, OutputInfo};
 
 /// Finished rows in the graph, still `f32`.
@@ -24,6 +25,8 @@ pub(super) struct Rows {
     pub shape: Vec<usize>,
     /// What a row is.
     pub info: OutputInfo,
+    /// The inputs that say where its regions are, one for each tensor; none where it is no row of regions.
+    pub regions: Vec<RegionInput>,
 }
 
 /// One tensor's vectors, pooled, still `f32`.
@@ -32,16 +35,26 @@ struct Part {
     /// Its shape without the batch.
     shape: Vec<usize>,
     row_shape: Vec<usize>,
+    /// The input that says where its regions are.
+    regions: Option<RegionInput>,
 }
 
-/// Adds what turns `tap.tensors`, which are `probed`, into rows.
-pub(super) fn rows(builder: &mut Builder<'_>, tap: &Tap, probed: &[Probed]) -> Result<Rows, EncoderError> {
-    let parts = tap.tensors.iter().zip(probed).map(|(tensor, probed)| part(builder, tap, tensor, probed));
+/// Adds what turns `tap.tensors`, which are `probed`, into rows; `index` is the column's.
+pub(super) fn rows(
+    builder: &mut Builder<'_>,
+    tap: &Tap,
+    probed: &[Probed],
+    index: usize,
+) -> Result<Rows, EncoderError> {
+    let parts = tap.tensors.iter().zip(probed).enumerate();
+    let parts = parts.map(|(at, (tensor, probed))| part(builder, tap, tensor, probed, (index, at)));
     let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
+    let regions = parts.iter_mut().filter_map(|part| part.regions.take()).collect();
     let whole = if parts.len() == 1 { parts.remove(0) } else { joined(builder, tap, &parts)? };
-    let Part { tensor, shape, row_shape } = whole;
+    let Part { tensor, shape, row_shape, .. } = whole;
     let tensor = if tap.l2 { unit_length(builder, &tensor) } else { tensor };
-    Ok(Rows { tensor, shape, info: OutputInfo { name: tap.name.clone(), row_shape, dtype: tap.given() } })
+    let info = OutputInfo { name: tap.name.clone(), row_shape, dtype: tap.given() };
+    Ok(Rows { tensor, shape, info, regions })
 }
 
 /// The vectors of several tensors side by side: `[N, D1]` and `[N, D2]` give `[N, D1+D2]`, `[N, K, C1]` and `[N, K, C2]` give
@@ -58,7 +71,7 @@ fn joined(builder: &mut Builder<'_>, tap: &Tap, parts: &[Part]) -> Result<Part, 
     // The last axis, counted with the batch: older versions of Concat know no negative ones.
     let axis = vec![integer("axis", row_shape.len() as i64)];
     let tensor = builder.node("Concat", &aligned.iter().map(String::as_str).collect::<Vec<_>>(), axis);
-    Ok(Part { tensor, shape: row_shape.clone(), row_shape })
+    Ok(Part { tensor, shape: row_shape.clone(), row_shape, regions: None })
 }
 
 /// The part in the shape of its rows: a map that is a grid already still has two axes of positions.
@@ -71,14 +84,32 @@ fn aligned(builder: &mut Builder<'_>, part: &Part) -> String {
     builder.node("Reshape", &[&part.tensor, &shape], Vec::new())
 }
 
-/// One tensor of a tap, pooled.
-fn part(builder: &mut Builder<'_>, tap: &Tap, tensor: &str, probed: &Probed) -> Result<Part, EncoderError> {
+/// One tensor of a tap, pooled; `place` is the column's number and the tensor's in it.
+fn part(
+    builder: &mut Builder<'_>,
+    tap: &Tap,
+    tensor: &str,
+    probed: &Probed,
+    place: (usize, usize),
+) -> Result<Part, EncoderError> {
     let inner: Vec<usize> = probed.shape[1..].iter().map(|&size| size as usize).collect();
     let x = to_f32(builder, tensor, probed.element);
+    let regions = regions::pool(builder, tap, &x, &inner, place);
+    if tap.regions.is_some() && regions.is_none() {
+        let (column, tensor) = (tap.name.clone(), tensor.to_owned());
+        return Err(EncoderError::RegionsNeedMap { column, tensor, shape: inner });
+    }
     let (x, shape, row_shape) = match (tap.pool, inner.as_slice()) {
+        (_, &[channels, ..]) if let Some((rows, input)) = &regions => {
+            (rows.clone(), vec![input.count, channels], vec![input.count, channels])
+        }
         (Pool::None, &[channels, height, width]) => {
             let x = builder.node("Transpose", &[&x], vec![integer_list("perm", &[0, 2, 3, 1])]);
             (x, vec![height, width, channels], vec![height * width, channels])
+        }
+        (Pool::Flatten, _) => {
+            let width = inner.iter().product();
+            (builder.node("Flatten", &[&x], vec![integer("axis", 1)]), vec![width], vec![width])
         }
         (Pool::None, []) => (builder.node("Flatten", &[&x], vec![integer("axis", 1)]), vec![1], vec![1]),
         (Pool::None, _) => (x, inner.clone(), inner),
@@ -104,7 +135,7 @@ fn part(builder: &mut Builder<'_>, tap: &Tap, tensor: &str, probed: &Probed) -> 
             });
         }
     };
-    Ok(Part { tensor: x, shape, row_shape })
+    Ok(Part { tensor: x, shape, row_shape, regions: regions.map(|(_, input)| input) })
 }
 
 fn to_f32(builder: &mut Builder<'_>, tensor: &str, element: TensorElementType) -> String {

@@ -228,6 +228,19 @@ pub enum EncoderError {
         /// Shape of a row before pooling.
         shape: Vec<usize>,
     },
+    /// Regions of a tensor that is no map.
+    #[error(
+        "column `{column}` pools regions of `{tensor}`, but its rows have shape {shape:?}\nhint: only maps [C, H, W] have regions; `icecap \
+         inspect` lists the shapes"
+    )]
+    RegionsNeedMap {
+        /// The column.
+        column: String,
+        /// The tap.
+        tensor: String,
+        /// Shape of a row before pooling.
+        shape: Vec<usize>,
+    },
     /// Several layers in one column whose vectors don't lie side by side.
     #[error(
         "column `{column}` can't join {}: they have different numbers of vectors\nhint: pool them alike, by pool = \"global\" or a grid such as pool = \"7x7\"",
@@ -304,7 +317,7 @@ pub enum EncoderError {
         number: u32,
     },
     /// A pooling that cannot be read.
-    #[error("`{value}` is no pooling\nhint: none, global, or a grid such as 7x7")]
+    #[error("`{value}` is no pooling\nhint: none, global, flatten, or a grid such as 7x7")]
     PoolSyntax {
         /// As typed.
         value: String,

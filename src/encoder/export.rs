@@ -113,6 +113,7 @@ mod tests {
             let list = match &name[..1] {
                 "r" => "RESNET",
                 "d" => "DENSENET",
+                "f" => "FASTERRCNN",
                 _ => "INCEPTION",
             };
             let line = format!("    \"{name}\": ({list}, {}, {}),\n", known.resize, known.crop[0]);

@@ -32,7 +32,8 @@ impl Known {
 }
 
 /// Names of the known encoders.
-pub const NAMES: [&str; 6] = ["resnet18", "resnet34", "resnet50", "resnet101", "densenet121", "inception_v3"];
+pub const NAMES: [&str; 7] =
+    ["resnet18", "resnet34", "resnet50", "resnet101", "densenet121", "inception_v3", "fasterrcnn_resnet50_fpn"];
 
 /// The encoder of this name.
 pub fn known(name: &str) -> Option<Known> {
@@ -40,9 +41,15 @@ pub fn known(name: &str) -> Option<Known> {
         "resnet18" | "resnet34" | "resnet50" | "resnet101" => &["layer1", "layer2", "layer3", "layer4", "avgpool"],
         "densenet121" => &["denseblock1", "denseblock2", "denseblock3", "denseblock4", "features", "avgpool"],
         "inception_v3" => &["Mixed_5d", "Mixed_6e", "Mixed_7c", "avgpool"],
+        "fasterrcnn_resnet50_fpn" => &["fpn.0", "fpn.1", "fpn.2", "fpn.3", "fpn.pool"],
         _ => return None,
     };
-    let (resize, crop) = if name == "inception_v3" { (342, [299, 299]) } else { (256, [224, 224]) };
+    let (resize, crop) = match name {
+        "inception_v3" => (342, [299, 299]),
+        // As an encoder it takes one size; as a detector, any: see the folder `detector`.
+        "fasterrcnn_resnet50_fpn" => (800, [800, 800]),
+        _ => (256, [224, 224]),
+    };
     let Normalize { mean, std, .. } = Normalize::default();
     Some(Known { resize, crop, mean, std, interpolation: "bilinear", taps })
 }
@@ -65,7 +72,7 @@ mod tests {
         let error = require("resnet-18").unwrap_err();
         insta::assert_snapshot!(error, @r"
         no encoder is called `resnet-18`; nearest: `resnet18`, `resnet101`, `resnet34`
-        hint: resnet18, resnet34, resnet50, resnet101, densenet121, inception_v3, or the path of any .onnx
+        hint: resnet18, resnet34, resnet50, resnet101, densenet121, inception_v3, fasterrcnn_resnet50_fpn, or the path of any .onnx
         ");
     }
 }

@@ -10,8 +10,8 @@ use icecap_cache::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::EncoderError;
 use super::halve::HALF_VERSION;
+use super::{EncoderError, regions};
 
 /// Version of the graph edit. Raise it whenever the same plan would give other bytes.
 pub const REWRITE_VERSION: u32 = 1;
@@ -63,6 +63,8 @@ pub enum Pool {
     /// All of it: `[D]` stays, a map becomes `[H*W, C]`.
     #[default]
     None,
+    /// All of it as one vector, in the network's own order: `[C*H*W]`.
+    Flatten,
     /// Its mean over all positions: `[C]`.
     Global,
     /// Adaptive average to K x K, as torch's `adaptive_avg_pool2d`: `[K*K, C]`.
@@ -73,6 +75,7 @@ impl fmt::Display for Pool {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => out.write_str("none"),
+            Self::Flatten => out.write_str("flatten"),
             Self::Global => out.write_str("global"),
             Self::Grid(k) => write!(out, "{k}x{k}"),
         }
@@ -90,6 +93,7 @@ impl FromStr for Pool {
         };
         match text {
             "none" => Ok(Self::None),
+            "flatten" => Ok(Self::Flatten),
             "global" => Ok(Self::Global),
             other => grid(other).ok_or_else(|| EncoderError::PoolSyntax { value: text.to_owned() }),
         }
@@ -106,7 +110,7 @@ impl<'de> Deserialize<'de> for Pool {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(|_| {
-            serde::de::Error::custom(format!("`{text}` is no pooling: none, global, or a grid such as 7x7"))
+            serde::de::Error::custom(format!("`{text}` is no pooling: none, global, flatten, or a grid such as 7x7"))
         })
     }
 }
@@ -128,6 +132,9 @@ pub struct Tap {
     /// The column's element type. Rows for `i8` leave the encoder as `f32`: their scale is known when all of a row is.
     #[serde(default = "default_dtype")]
     pub dtype: Dtype,
+    /// A row is the mean of each of so many regions of the map, and `pool` says in how many cells a region is sampled (7x7).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regions: Option<usize>,
 }
 
 impl Tap {
@@ -250,7 +257,7 @@ pub fn key_fields(model_digest: &str, plan: &EncoderPlan, tap: &Tap) -> Vec<(Str
     let mut fields = vec![
         field("model", json!(model_digest)),
         field("tensor", tap.tensors_value()),
-        field("pool", json!(tap.pool)),
+        field("pool", json!(regions::pool_of(tap))),
         field("l2", json!(tap.l2)),
         field("dtype", json!(tap.dtype)),
         field("height", json!(plan.height)),
@@ -261,6 +268,8 @@ pub fn key_fields(model_digest: &str, plan: &EncoderPlan, tap: &Tap) -> Vec<(Str
         field("channels", json!(n.channels)),
         field("rewrite", json!(REWRITE_VERSION)),
     ];
+    // Only columns of regions have the field: all others keep the key they had before there were any.
+    fields.extend(tap.regions.map(|_| field("regions", json!(regions::METHOD))));
     // Columns made before there was a choice have no such field, and keep their keys.
     if !plan.precision.is_f32() {
         fields.push(field("precision", json!(plan.precision)));

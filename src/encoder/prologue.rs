@@ -16,7 +16,8 @@ pub(super) const IMAGES: &str = "icecap.pixels";
 pub(super) fn add(model: &mut Model, input: &str, layout: Layout, plan: &EncoderPlan) {
     let opset = model.opset();
     let graph = model.graph_mut();
-    graph.input = vec![value_info(IMAGES, DataType::Uint8, &[plan.batch, plan.height, plan.width, 3])];
+    graph.input.retain(|other| other.name() != input);
+    graph.input.insert(0, value_info(IMAGES, DataType::Uint8, &[plan.batch, plan.height, plan.width, 3]));
     let mut builder = Builder::new(graph, opset);
     let scaled = affine(&mut builder, &plan.normalize);
     match layout {

@@ -19,6 +19,7 @@ use super::buffers::Buffers;
 use super::compile::{CompiledEncoder, Output};
 use super::device::Device;
 use super::plan::Precision;
+use super::regions::{RegionInput, RegionWeights};
 use super::{EncoderError, runtime};
 
 /// One worker's session. [`EncoderSession::run`] takes exactly a batch.
@@ -27,6 +28,8 @@ pub struct EncoderSession {
     binding: IoBinding,
     buffers: Buffers,
     outputs: Vec<Output>,
+    /// By output: where its regions are, for each of its tensors; none for other columns.
+    regions: Vec<Vec<RegionWeights>>,
     batch: usize,
     images_bytes: usize,
     kernels: Kernels,
@@ -119,11 +122,15 @@ impl EncoderSession {
         };
         let buffers = buffers.map_err(rejected)?;
         let outputs = encoder.graph_outputs().to_vec();
+        let weights = |input: &RegionInput| RegionWeights::new(input.clone(), plan.batch, [plan.height, plan.width]);
+        let regions = outputs.iter().map(|output| output.regions.iter().map(weights).collect::<ort::Result<Vec<_>>>());
+        let regions = regions.collect::<ort::Result<Vec<_>>>().map_err(rejected)?;
         Ok(Self {
             session,
             binding,
             buffers,
             outputs,
+            regions,
             batch: plan.batch,
             images_bytes: plan.images_bytes(),
             kernels,
@@ -136,6 +143,15 @@ impl EncoderSession {
         self.batch
     }
 
+    /// Sets the regions of picture `at` of the next batch for the output `output`, a column of regions: boxes `[x1, y1, x2, y2]` in
+    /// pixels of the encoder's input. Vectors of a row beyond the last box are zero. Other outputs have no regions to set.
+    ///
+    /// # Errors
+    /// [`EncoderError::Buffer`] for more boxes than a row has vectors.
+    pub fn set_regions(&mut self, output: usize, at: usize, boxes: &[[f32; 4]]) -> Result<(), EncoderError> {
+        self.regions.get_mut(output).into_iter().flatten().try_for_each(|weights| weights.set(at, boxes))
+    }
+
     /// Encodes one batch: `images` is `[batch, H, W, 3]`, and `outputs[i]` gets `batch` rows of column `i`. The last,
     /// shorter batch is padded by the caller; a row does not depend on the others.
     ///
@@ -144,11 +160,16 @@ impl EncoderSession {
     /// [`EncoderError::NotFinite`] where f16 was too small for the network.
     pub fn run(&mut self, images: &[u8], outputs: &mut [&mut [u8]]) -> Result<(), EncoderError> {
         self.check(images, outputs)?;
-        let ready = self.buffers.before(&mut self.binding, &self.outputs, images, outputs);
-        let answer = ready.and_then(|()| self.session.run_binding(&self.binding).map(drop));
+        let answer = self.bind_and_run(images, outputs);
         self.buffers.after(&mut self.binding, outputs, answer.is_ok());
         answer.map_err(|source| EncoderError::Run { source })?;
         if self.precision.is_f32() { Ok(()) } else { self.check_range(outputs) }
+    }
+
+    fn bind_and_run(&mut self, images: &[u8], outputs: &mut [&mut [u8]]) -> ort::Result<()> {
+        self.buffers.before(&mut self.binding, &self.outputs, images, outputs)?;
+        self.regions.iter().flatten().try_for_each(|regions| regions.bind(&mut self.binding))?;
+        self.session.run_binding(&self.binding).map(drop)
     }
 
     /// f16 ends at 65504. What goes beyond becomes infinite, and then, a layer later, no number at all: never a row.
@@ -203,7 +224,7 @@ fn finite(dtype: Dtype, rows: &[u8]) -> bool {
 }
 
 /// Session options for a device; the outer error is that no runtime is loaded.
-fn options(device: Device, intra_threads: usize) -> Result<ort::Result<SessionBuilder>, EncoderError> {
+pub(super) fn options(device: Device, intra_threads: usize) -> Result<ort::Result<SessionBuilder>, EncoderError> {
     let environment = runtime::environment()?;
     let build = || {
         let builder = Session::builder(environment)?

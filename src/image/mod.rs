@@ -15,6 +15,7 @@ mod orient;
 mod picture;
 mod preprocess;
 mod raster;
+mod region;
 mod resample;
 mod resize;
 mod variants;

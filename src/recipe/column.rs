@@ -6,6 +6,7 @@
 use icecap_cache::Dtype;
 use serde::{Deserialize, Serialize};
 
+use super::{Origin, RegionsSpec};
 use crate::{
     encoder::{Pool, Tap},
     image::{Tiles, View, ViewSpec, resolve_views},
@@ -23,7 +24,7 @@ pub struct ColumnSpec {
     /// Several tensors instead, whose vectors are joined along their width.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taps: Vec<String>,
-    /// `none`, `global`, or a grid such as `7x7`.
+    /// `none`, `global`, `flatten`, or a grid such as `7x7`; of regions, the cells in which each is sampled (`7x7`).
     #[serde(default)]
     pub pool: Pool,
     /// Divide each vector by its length; that of several taps, after it was joined.
@@ -41,6 +42,12 @@ pub struct ColumnSpec {
     /// The seed of the random views; 0 where it isn't given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// `encoder`, or `detector`: `tap` is then `box_features` or a level of its pyramid, `fpn.0` to `fpn.3` or `fpn.pool`.
+    #[serde(default, skip_serializing_if = "Origin::is_encoder")]
+    pub from: Origin,
+    /// The mean of the tap in each of the picture's regions: `"detector"`, or `{ file = "boxes.jsonl" }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regions: Option<RegionsSpec>,
 }
 
 fn half() -> Dtype {
@@ -57,7 +64,7 @@ pub(super) struct ColumnFault {
 }
 
 impl ColumnFault {
-    fn of(key: &'static str, message: String, hint: &'static str) -> Self {
+    pub fn of(key: &'static str, message: String, hint: &'static str) -> Self {
         Self { key: Some(key), message, hint: Some(hint) }
     }
 }
@@ -66,7 +73,20 @@ impl ColumnSpec {
     /// What the encoder computes for it.
     pub(super) fn tap(&self) -> Tap {
         let tensors = self.tap.iter().chain(&self.taps).cloned().collect();
-        Tap { name: self.name.clone(), tensors, pool: self.pool, l2: self.l2, dtype: self.dtype }
+        let name = self.name.clone();
+        Tap { name, tensors, pool: self.pool, l2: self.l2, dtype: self.dtype, regions: None }
+    }
+
+    /// Whether `tensor`, and no other, is tapped.
+    #[must_use]
+    pub fn taps_only(&self, tensor: &str) -> bool {
+        self.tap.as_deref() == Some(tensor) && self.taps.is_empty()
+    }
+
+    /// Whether a `[detector]` has to look at the pictures for it.
+    #[must_use]
+    pub fn needs_detector(&self) -> bool {
+        self.from == Origin::Detector || matches!(self.regions, Some(RegionsSpec::Detector(_)))
     }
 
     /// The views that a row is made of, in the order of its vectors.
@@ -83,6 +103,7 @@ impl ColumnSpec {
     pub(super) fn faults(&self, index: usize) -> Vec<ColumnFault> {
         let mut faults = self.tap_faults(index);
         faults.extend(self.view_faults());
+        faults.extend(self.region_faults());
         faults
     }
 

@@ -6,6 +6,7 @@
 
 mod column;
 mod decoder;
+mod detector;
 mod encoder;
 mod error;
 pub mod strict;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use column::ColumnSpec;
 pub use decoder::DecoderSection;
+pub use detector::{DetectorSpec, DetectorWord, FileSpec, Origin, RegionsSpec};
 pub use encoder::{EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
 pub use error::RecipeError;
 
@@ -40,6 +42,9 @@ pub struct Recipe {
     /// What is kept of each image.
     #[serde(rename = "column", default)]
     pub columns: Vec<ColumnSpec>,
+    /// The network that finds regions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detector: Option<DetectorSpec>,
     /// The network that is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<DecoderSection>,
@@ -138,6 +143,22 @@ impl Recipe {
                 let path: Vec<&str> = ["column", &index].into_iter().chain(found.key).collect();
                 fault(&path, found.message, found.hint.map(str::to_owned));
             }
+        }
+        for wrong in self.detector.iter().flat_map(DetectorSpec::senseless) {
+            fault(&["detector", wrong.key], wrong.message, Some(wrong.hint.to_owned()));
+        }
+        let needing = self.columns.iter().position(ColumnSpec::needs_detector);
+        match (&self.detector, needing) {
+            (None, Some(index)) => {
+                let message = format!("column `{}` needs a detector, and there is none", self.columns[index].name);
+                let hint = "add a section: [detector], kind = \"fasterrcnn\" or \"yolox\", model = FILE".to_owned();
+                fault(&["column", &index.to_string(), "name"], message, Some(hint));
+            }
+            (Some(_), None) => {
+                let hint = "a [[column]] says regions = \"detector\", or from = \"detector\"".to_owned();
+                fault(&["detector", "kind"], "no column asks the detector for anything".to_owned(), Some(hint));
+            }
+            _ => {}
         }
         if let Err(DecoderError::Decode { field, value, must }) = self.decode.check() {
             fault(&["decode", field], format!("`{value}` does not work: it must be {must}"), None);

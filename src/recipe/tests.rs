@@ -249,3 +249,77 @@ fn every_recipe_in_pipelines_loads() {
     }
     assert!(seen >= 3);
 }
+
+/// Whether the faults of a text hold each of these lines.
+fn fails_with(text: &str, lines: &[&str]) {
+    let said = fails(text);
+    for line in lines {
+        assert!(said.contains(line), "`{line}` is not in\n{said}");
+    }
+}
+
+#[test]
+fn regions_need_a_source_and_a_map() {
+    let column = |more: &str| GOOD.replace("pool = \"4x4\"\n", more);
+    fails_with(
+        &column("regions = \"detector\"\n"),
+        &["has 1 fault", "column `grid` needs a detector, and there is none", "add a section: [detector]"],
+    );
+    fails_with(
+        &column("regions = { file = \"boxes.jsonl\", max = 0 }\npool = \"global\"\ntiles = \"2x2\"\n"),
+        &[
+            "has 3 faults",
+            "column `grid` has regions or is the detector's, and has `tiles`",
+            "column `grid` pools its regions by `global`",
+            "`max = 0` is no number of regions",
+        ],
+    );
+    fails_with(
+        &column("regions = \"detektor\"\n"),
+        &["has 1 fault", "expected \"detector\" or { file = \"boxes.jsonl\", max = 36 }"],
+    );
+    fails_with(
+        &column("from = \"detector\"\n"),
+        &["a detector has no tensor `layer2` to keep", "one of box_features, fpn.0", "needs a detector"],
+    );
+}
+
+#[test]
+fn a_detector_that_makes_no_sense_is_refused_whole() {
+    let text = format!(
+        "{GOOD}[detector]\nkind = \"yolox\"\ntop = 4\nmin = 9\nscore = 2\nsize = 500\nmax_size = 64\nweights = \"random\"\n"
+    );
+    fails_with(
+        &text,
+        &[
+            "`top` is `min` and `max` in one",
+            "`min` is larger than `max`",
+            "`score = 2` is no share",
+            "`max_size = 64` is no size for a detector",
+            "a YOLOX sees a square",
+            "sides of a multiple of 32",
+            "the detector is the encoder's own model",
+            "no column asks the detector for anything",
+        ],
+    );
+    let levels = GOOD.replace("tap = \"layer2\"\npool = \"4x4\"", "from = \"detector\"\ntap = \"fpn.0\"");
+    fails_with(
+        &format!("{levels}[detector]\nkind = \"fasterrcnn\"\n"),
+        &["has 1 fault", "column `grid` keeps maps of a level, and each picture's has another size"],
+    );
+}
+
+#[test]
+fn a_detector_resolves_to_its_familys_numbers() {
+    let text = GOOD.replace("pool = \"4x4\"", "regions = \"detector\"");
+    let plan = |section: &str| {
+        let recipe = Recipe::parse(&format!("{text}[detector]\n{section}"), "r", &[]).expect("a good recipe");
+        let again = Recipe::parse(&recipe.resolved(), "resolved", &[]).expect("a good recipe");
+        assert_eq!(again.detector, recipe.detector);
+        recipe.detector.expect("a detector").resolve(Path::new("m.onnx"), 4)
+    };
+    let policy = plan("kind = \"yolox\"\ntop = 10").policy;
+    assert_eq!((policy.min, policy.max, policy.score, policy.nms), (10, 10, 0.2, 0.45));
+    let policy = plan("kind = \"fasterrcnn\"\nmin = 2\nscore = 0.3").policy;
+    assert_eq!((policy.min, policy.max, policy.score, policy.nms), (2, 36, 0.3, 0.5));
+}

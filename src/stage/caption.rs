@@ -11,14 +11,22 @@ use anyhow::{Context, Result};
 use icecap_cache::{Dtype, dequantize, quantize};
 use serde::Serialize;
 
-use super::{embed::Embedding, evaluate::SearchOptions, model::Model, run::Run};
+use super::{
+    embed::Embedding,
+    evaluate::SearchOptions,
+    find::Finder,
+    model::{Model, Spec},
+    prepare::{Second, SecondInput},
+    regions::Looker,
+    run::Run,
+};
 use crate::{
     batch::{self, Column, HeldColumn},
     decoder,
     encoder::{self, Device},
     image::{self, ImageError, Picture, View},
     progress::Progress,
-    recipe::ColumnSpec,
+    recipe::{ColumnSpec, Recipe, RegionsSpec},
 };
 
 /// What `icecap caption` is told.
@@ -97,6 +105,17 @@ pub struct OtherEncoder {
     column: String,
 }
 
+/// The run's regions come from a file, and new pictures are not in it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the run `{}` was trained on regions from `{}`, and new pictures have none\nhint: a column of a detector's regions (regions = \"detector\") \
+     can be had of any picture", run.display(), file.display()
+)]
+pub struct NoRegions {
+    run: PathBuf,
+    file: PathBuf,
+}
+
 /// Captions `images` with `run`, in their order.
 ///
 /// # Errors
@@ -114,12 +133,16 @@ pub fn caption(
     let (decoder, note) = run.decoder(&options.device)?;
     note.iter().for_each(|note| progress.line(note));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut embedding = Embedding::new(&model, device, threads, |_| true)?;
+    let mut sessions = Sessions {
+        embedding: Embedding::new(&model, device, threads, |_| true)?,
+        finder: Finder::new(&model.regions, &model.resolved.preprocess, device, threads, |_| true)?,
+        looker: model.regions.looker(|_| true),
+    };
     let spec = options.search.apply(&run.recipe.decode)?;
     progress.start("caption", Some(images.len() as u64));
     let mut captions = Vec::with_capacity(images.len());
     for (at, images) in images.chunks(model.resolved.plan.batch).enumerate() {
-        let columns = run.view(embed(&model, &mut embedding, images)?)?;
+        let columns = run.view(embed(&model, &mut sessions, images)?)?;
         let rows: Vec<u32> = (0..images.len() as u32).collect();
         let prefix = batch::gather(&columns, &rows).to_device(decoder.params().device());
         let first = at * model.resolved.plan.batch;
@@ -168,7 +191,16 @@ fn open_model(run: &Run, options: &CaptionOptions) -> Result<Model> {
     let by_name = |name: &str| run.recipe.columns.iter().find(|column| column.name == name).cloned();
     let columns: Vec<ColumnSpec> = run.info.columns.iter().filter_map(|column| by_name(&column.input.name)).collect();
     let path = options.model.as_deref().unwrap_or(&run.info.model);
-    let model = Model::open(&run.recipe.encoder, &columns, path)
+    let Recipe { encoder, detector, .. } = &run.recipe;
+    let spec = Spec { encoder, detector: detector.as_ref(), columns: &columns, data: &run.info.data };
+    let box_file = |column: &ColumnSpec| match &column.regions {
+        Some(RegionsSpec::File(spec)) => Some(spec.file.clone()),
+        _ => None,
+    };
+    if let Some(file) = columns.iter().find_map(box_file) {
+        return Err(NoRegions { run: run.folder.clone(), file }.into());
+    }
+    let model = Model::open(&spec, path, run.info.detector.as_deref())
         .with_context(|| format!("the run's encoder `{}` can't be used", path.display()))?;
     for (at, column) in run.info.columns.iter().enumerate() {
         if model.key(at).digest() != column.key {
@@ -178,19 +210,33 @@ fn open_model(run: &Run, options: &CaptionOptions) -> Result<Model> {
     Ok(model)
 }
 
+/// What a batch of pictures goes through.
+struct Sessions<'m> {
+    embedding: Embedding<'m>,
+    finder: Finder<'m>,
+    looker: Option<Looker<'m>>,
+}
+
 /// One batch of pictures as columns held in memory.
-fn embed(model: &Model, embedding: &mut Embedding<'_>, images: &[PathBuf]) -> Result<Vec<Arc<dyn Column>>> {
+fn embed(model: &Model, sessions: &mut Sessions<'_>, images: &[PathBuf]) -> Result<Vec<Arc<dyn Column>>> {
     let plan = &model.resolved.plan;
     let mut views = vec![vec![0; plan.images_bytes()]; model.views.len()];
+    let mut seconds = Vec::with_capacity(images.len());
     for (slot, path) in images.iter().enumerate() {
-        load(path, model, slot, &mut views)?;
+        seconds.extend(load(path, model, slot, &mut views, sessions.looker.as_ref())?);
     }
+    let pictures: Vec<_> = seconds.iter().enumerate().map(|(slot, second)| (slot, None, second)).collect();
+    let seen = sessions.finder.find(plan.batch, &pictures)?;
+    seen.set(&mut sessions.embedding)?;
     let mut rows: Vec<Vec<u8>> = model.columns.iter().map(|column| vec![0; plan.batch * column.row_bytes()]).collect();
-    embedding.run(&views, images.len(), &mut rows.iter_mut().map(|rows| Some(rows.as_mut_slice())).collect())?;
-    let held = model.columns.iter().zip(rows).map(|(column, mut bytes)| {
+    let mut targets = rows.iter_mut().map(|rows| Some(rows.as_mut_slice())).collect();
+    sessions.embedding.run(&views, images.len(), &mut targets)?;
+    seen.write(&mut targets);
+    let held = model.columns.iter().zip(rows).enumerate().map(|(at, (column, mut bytes))| {
         let (name, row_shape) = (column.name.clone(), column.row_shape.clone());
         let dtype = if column.is_scaled() { as_read_back(&mut bytes, column.row_bytes()) } else { column.dtype };
-        Arc::new(HeldColumn { name, dtype, row_shape, bytes }) as Arc<dyn Column>
+        let counts = seen.counts(at, images.len());
+        Arc::new(HeldColumn { name, dtype, row_shape, bytes, counts }) as Arc<dyn Column>
     });
     Ok(held.collect())
 }
@@ -208,16 +254,23 @@ fn as_read_back(rows: &mut [u8], row_bytes: usize) -> Dtype {
     Dtype::F32
 }
 
-/// Decodes the picture in `path` into its slot of every view.
-fn load(path: &Path, model: &Model, slot: usize, views: &mut [Vec<u8>]) -> Result<()> {
+/// Decodes the picture in `path` into its slot of every view; what its regions need of it is returned.
+fn load(
+    path: &Path,
+    model: &Model,
+    slot: usize,
+    views: &mut [Vec<u8>],
+    looker: Option<&Looker<'_>>,
+) -> Result<Option<Second>> {
     let bytes = fs::read(path).with_context(|| format!("the picture `{}` can't be read", path.display()))?;
     let preprocess = &model.resolved.preprocess;
     let picture_bytes = model.resolved.plan.height * model.resolved.plan.width * 3;
     let slots = views.iter_mut().map(|pixels| &mut pixels[slot * picture_bytes..][..picture_bytes]);
     let mut targets: Vec<(View, &mut [u8])> = model.views.iter().copied().zip(slots).collect();
-    image::load_views(&bytes, preprocess, &mut targets, None::<fn(&Picture<'_>)>)
+    let look = looker.map(|looker| |picture: &Picture<'_>| looker.of(picture));
+    let (original, look) = image::load_views(&bytes, preprocess, &mut targets, look)
         .map_err(|source| BadPicture { path: path.to_owned(), source })?;
-    Ok(())
+    Ok(look.map(|look| Second { original, look }))
 }
 
 /// Writes the attention of each caption as JSON into `folder`: `PICTURE.json`, numbered where two pictures share a name.

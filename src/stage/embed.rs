@@ -45,6 +45,20 @@ impl<'m> Embedding<'m> {
         Ok(Self { model, runs: model.passes.iter().map(open).collect::<Result<_>>()? })
     }
 
+    /// Sets the regions of the picture in `slot` of the next batch for `column`, in pixels of the encoder's input.
+    ///
+    /// # Errors
+    /// For more boxes than a row has vectors.
+    pub fn set_regions(&mut self, column: usize, slot: usize, boxes: &[[f32; 4]]) -> Result<()> {
+        for run in self.runs.iter_mut().flatten() {
+            // A pass with a column of regions has one view, so that a batch's slots are its inputs in their order.
+            if let Some(output) = run.pass.columns.iter().position(|own| *own == column) {
+                run.session.set_regions(output, slot, boxes)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Embeds a batch of which the first `used` slots hold pictures. `views` are `[batch, H, W, 3]` by the model's views; those of
     /// a pass none of whose columns has a target may be empty.
     ///

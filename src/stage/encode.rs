@@ -7,17 +7,18 @@ use std::{
 };
 
 use anyhow::Result;
-use icecap_cache::{Cache, ColumnSpec, Manifest, Overwrite, Part, Retry, RowsDiff};
+use icecap_cache::{Cache, ColumnSpec, Dtype, Manifest, Overwrite, Part, Retry, RowsDiff};
 use serde::Serialize;
 use serde_json::json;
 
 pub use super::work::TooManyMissing;
 use super::{
-    model::Model,
+    model::{Model, Spec},
     pipeline::{Embedder, Line, Meter, report},
-    prepare::Preparer,
+    prepare::{Preparer, SecondInput},
     read::{Reader, Web},
-    register::{refuse_smaller_part, register},
+    regions::extra_tensors,
+    register::{refuse_other_data_set, refuse_smaller_part, register},
     space,
     web::{Streaming, check_keep},
     work::Work,
@@ -139,14 +140,16 @@ pub(super) fn encode_dataset(
     encoder::init_runtime(options.onnxruntime.as_deref())?;
     let (devices, missing) = encoder::resolve_all(&options.devices);
     missing.iter().for_each(|line| progress.line(line));
-    let model = Model::prepare(&recipe.encoder, &recipe.columns, &options.data, options.python.as_deref(), progress)?;
+    let mut model = Model::prepare(&Spec::of(recipe, &options.data), options.python.as_deref(), progress)?;
     model.tell_precision(&devices, progress);
 
     let description = json!({ "name": dataset.name, "recipe": recipe.dataset });
     let mut cache = Cache::create_or_open(&options.cache, &description)?;
+    refuse_other_data_set(&cache, dataset, &description)?;
     refuse_smaller_part(&cache, dataset, options.take)?;
     let changes = register(&mut cache, dataset, progress)?;
     tell_changes(&changes, cache.rows().len(), progress);
+    model.regions.find_rows(cache.rows())?.iter().for_each(|note| progress.line(&format!("note: {note}")));
 
     let overwrite = if options.overwrite { Overwrite::Yes } else { Overwrite::No };
     let specs: Vec<ColumnSpec> = model
@@ -154,12 +157,14 @@ pub(super) fn encode_dataset(
         .iter()
         .enumerate()
         .map(|(at, column)| {
-            ColumnSpec::new(&column.name, model.key(at), column.dtype, column.row_shape.clone())
+            let spec = ColumnSpec::new(&column.name, model.key(at), column.dtype, column.row_shape.clone())
                 .with_batch_rows(model.resolved.plan.batch as u32)
                 .with_provenance(provenance(recipe, &model, &devices))
                 .with_part(options.part)
                 .with_shard_rows(options.shard_rows)
-                .retrying_missing(options.retry_missing)
+                .retrying_missing(options.retry_missing);
+            let extras = model.regions.regions(at).map(extra_tensors).into_iter().flatten();
+            extras.fold(spec, |spec, (name, shape)| spec.with_tensor(name, Dtype::F32, shape))
         })
         .collect();
     let writers = cache.writers(&specs, overwrite)?;
@@ -244,11 +249,12 @@ fn run(
     let decoders = on_gpus.then_some(threads);
     let web = streaming.map(|streaming| Web { fetcher: &streaming.fetcher, keeper: streaming.keeper.as_ref() });
     let fetcher = streaming.map(|streaming| &streaming.fetcher);
+    let looker = model.regions.looker(|column| !work.writers[column].todo_batches().is_empty());
     let preparer = Preparer {
         preprocess: &model.resolved.preprocess,
         views: &model.views,
         batch: model.resolved.plan.batch,
-        second: None,
+        second: looker.as_ref().map(|looker| looker as &dyn SecondInput),
     };
     let line = Line { reader: Reader { jobs: &work.jobs, items: &items, web }, preparer, meter, progress };
     progress.start("encode", Some(work.images()));

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use icecap_cache::{Dtype, Key};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::regions::RegionModel;
 use crate::{
     encoder::{self, CompiledEncoder, Device, EncoderPlan, Precision},
     image::{Preprocess, Resize, View},
     progress::Progress,
-    recipe::{ColumnSpec, EncoderSpec, ModelSource, ResolvedEncoder},
+    recipe::{ColumnSpec, DetectorSpec, EncoderSpec, ModelSource, Origin, Recipe, ResolvedEncoder},
 };
 
 /// An encoder that is ready for sessions, and how its pictures are prepared.
@@ -29,6 +30,30 @@ pub struct Model {
     pub passes: Vec<Pass>,
     /// The columns, in the recipe's order.
     pub columns: Vec<ModelColumn>,
+    /// The detector, and the columns that have to do with it or with regions.
+    pub regions: RegionModel,
+    /// By column: its position among the encoder's own, that of its tap in the plan.
+    own: Vec<Option<usize>>,
+}
+
+/// What a model is made of: the sections of a recipe, and where its paths start.
+pub struct Spec<'a> {
+    /// `[encoder]`
+    pub encoder: &'a EncoderSpec,
+    /// `[detector]`
+    pub detector: Option<&'a DetectorSpec>,
+    /// Every `[[column]]`.
+    pub columns: &'a [ColumnSpec],
+    /// The data folder.
+    pub data: &'a Path,
+}
+
+impl<'a> Spec<'a> {
+    /// The sections of `recipe`, whose paths start at `data`.
+    #[must_use]
+    pub fn of(recipe: &'a Recipe, data: &'a Path) -> Self {
+        Self { encoder: &recipe.encoder, detector: recipe.detector.as_ref(), columns: &recipe.columns, data }
+    }
 }
 
 /// One edited graph, and the views it is run on: those that the same columns look at.
@@ -52,7 +77,8 @@ pub struct ModelColumn {
     pub row_shape: Vec<usize>,
     /// Its element type.
     pub dtype: Dtype,
-    /// Bytes of one view's part of a row as the encoder gives it: `f32` where the column is i8.
+    /// Bytes of one view's part of a row as the encoder gives it: `f32` where the column is i8. Those of the row for a column of the
+    /// detector, which has no views.
     pub view_bytes: usize,
 }
 
@@ -92,7 +118,7 @@ impl ModelColumn {
     /// Bytes of a row as the encoder gives it.
     #[must_use]
     pub fn row_bytes(&self) -> usize {
-        self.views.len() * self.view_bytes
+        self.views.len().max(1) * self.view_bytes
     }
 
     /// Whether its rows are quantised on their way into the shard.
@@ -103,41 +129,49 @@ impl ModelColumn {
 }
 
 impl Model {
-    /// Makes the model of `[encoder]` ready, with `columns` as its outputs.
+    /// Makes the models of a recipe ready, with its columns as their outputs.
     ///
     /// # Errors
-    /// Where the file isn't there or can't be exported, or the columns don't fit the graph.
-    pub fn prepare(
-        spec: &EncoderSpec,
-        columns: &[ColumnSpec],
-        data: &Path,
-        python: Option<&Path>,
-        progress: &dyn Progress,
-    ) -> Result<Self> {
-        let source = spec.source(data);
+    /// Where a file isn't there or can't be exported, or the columns don't fit the graph.
+    pub fn prepare(spec: &Spec<'_>, python: Option<&Path>, progress: &dyn Progress) -> Result<Self> {
+        let source = spec.encoder.source(spec.data);
         export_if_absent(&source, python, progress)?;
-        Self::open(spec, columns, source.path())
+        let detector = spec.detector.map(|detector| detector.source(spec.encoder, spec.data));
+        if let Some(source) = &detector {
+            export_if_absent(source, python, progress)?;
+        }
+        Self::open(spec, source.path(), detector.as_ref().map(ModelSource::path))
     }
 
-    /// The same with the ONNX file `path`, which must be there.
+    /// The same with the ONNX files at `path` and `detector`, which must be there.
     ///
     /// # Errors
     /// As [`Model::prepare`].
-    pub fn open(spec: &EncoderSpec, columns: &[ColumnSpec], path: &Path) -> Result<Self> {
-        let own = encoder::read_metadata(path)?;
-        let resolved = spec.resolve(columns, path, own.as_ref())?;
+    pub fn open(spec: &Spec<'_>, path: &Path, detector: Option<&Path>) -> Result<Self> {
+        let metadata = encoder::read_metadata(path)?;
+        let own: Vec<usize> = (0..spec.columns.len()).filter(|&at| spec.columns[at].from == Origin::Encoder).collect();
+        let columns: Vec<ColumnSpec> = own.iter().map(|&at| spec.columns[at].clone()).collect();
+        let mut resolved = spec.encoder.resolve(&columns, path, metadata.as_ref())?;
         resolved.preprocess.validate()?;
-        check_room(columns, &resolved)?;
+        check_room(&columns, &resolved)?;
+        let regions = RegionModel::open(spec.columns, spec.detector.zip(detector), resolved.plan.batch, spec.data)?;
+        for (tap, &at) in resolved.plan.taps.iter_mut().zip(&own) {
+            tap.regions = regions.aligned(at);
+        }
         let grouped = group(&resolved.views);
         let compile = |(views, columns): (Vec<usize>, Vec<usize>)| -> Result<Pass> {
             let taps = columns.iter().map(|&column| resolved.plan.taps[column].clone()).collect();
             let compiled = encoder::compile(path, &EncoderPlan { taps, ..resolved.plan.clone() })?;
-            Ok(Pass { compiled, views, columns })
+            Ok(Pass { compiled, views, columns: columns.into_iter().map(|column| own[column]).collect() })
         };
         let passes = grouped.passes.into_iter().map(compile).collect::<Result<Vec<_>>>()?;
-        let columns = grouped.columns.into_iter().zip(&resolved.plan.taps).enumerate();
-        let columns = columns.map(|(at, (views, tap))| column(&passes, at, views, tap.dtype)).collect();
-        Ok(Self { path: path.to_owned(), resolved, views: grouped.views, passes, columns })
+        let own: Vec<Option<usize>> = (0..spec.columns.len()).map(|at| own.iter().position(|own| *own == at)).collect();
+        let of = |at: usize| match own[at] {
+            Some(tap) => column(&passes, at, grouped.columns[tap].clone(), resolved.plan.taps[tap].dtype),
+            None => detector_column(&spec.columns[at], regions.detector_shape(at).unwrap_or_default()),
+        };
+        let columns = (0..spec.columns.len()).map(of).collect();
+        Ok(Self { path: path.to_owned(), resolved, views: grouped.views, passes, columns, regions, own })
     }
 
     /// Says what whoever asked for f16 should know.
@@ -157,16 +191,22 @@ impl Model {
     /// Everything that decides the bytes of a column.
     #[must_use]
     pub fn key(&self, column: usize) -> Key {
+        let mut fields = self.own[column].map_or_else(Vec::new, |tap| self.encoder_fields(tap));
+        fields.extend(self.regions.key_fields(column, &self.resolved.preprocess));
+        fields.into_iter().fold(Key::new(), |key, (field, value)| key.with(field, value))
+    }
+
+    fn encoder_fields(&self, tap: usize) -> Vec<(String, Value)> {
         let plan = &self.resolved.plan;
-        let mut fields = encoder::key_fields(self.model_digest(), plan, &plan.taps[column]);
+        let mut fields = encoder::key_fields(self.model_digest(), plan, &plan.taps[tap]);
         fields.extend(Preprocess::key_fields(&self.resolved.preprocess));
-        let views = &self.resolved.views[column];
+        let views = &self.resolved.views[tap];
         // A column of the plain picture keeps the key it had before there were others.
         if views[..] != [View::Center] {
             let views: Vec<String> = views.iter().map(ToString::to_string).collect();
             fields.push(("image.views".to_owned(), json!(views)));
         }
-        fields.into_iter().fold(Key::new(), |key, (field, value)| key.with(field, value))
+        fields
     }
 
     /// The views that the passes of `columns` (positions) take, as positions in [`Model::views`], ascending.
@@ -180,6 +220,13 @@ impl Model {
     fn model_digest(&self) -> &str {
         self.passes.first().map_or("", |pass| pass.compiled.model_digest())
     }
+}
+
+/// What a column of the detector is made of.
+fn detector_column(spec: &ColumnSpec, row_shape: Vec<usize>) -> ModelColumn {
+    let given = if spec.dtype == Dtype::I8 { Dtype::F32 } else { spec.dtype };
+    let view_bytes = row_shape.iter().product::<usize>() * given.size_bytes();
+    ModelColumn { name: spec.name.clone(), views: Vec::new(), row_shape, dtype: spec.dtype, view_bytes }
 }
 
 /// What column `at` is made of, from the first pass that has it.

@@ -9,7 +9,10 @@ use std::ops::Deref;
 use icecap_cache::{RowOutcome, content_hash};
 
 pub use super::read::Unread;
-use crate::image::{Picture, Preprocess, RgbImage, View, load_views};
+use crate::{
+    detector::Look,
+    image::{Picture, Preprocess, View, load_views},
+};
 
 /// One batch of rows, some of which are to be encoded.
 #[derive(Debug, Clone)]
@@ -66,14 +69,14 @@ impl Prepared {
 pub struct Second {
     /// `(height, width)` of the picture, upright and before any resizing: what boxes are given in.
     pub original: (u32, u32),
-    /// Its input, or what it makes its input of.
-    pub input: RgbImage,
+    /// Its input; nothing where only the size matters.
+    pub look: Option<Look>,
 }
 
 /// Makes the second model's input of a picture that was decoded for the encoder.
 pub trait SecondInput: Sync {
     /// The input for `picture`, in whatever size the second model likes it.
-    fn of(&self, picture: &Picture<'_>) -> RgbImage;
+    fn of(&self, picture: &Picture<'_>) -> Option<Look>;
 }
 
 /// How pictures become inputs.
@@ -150,9 +153,9 @@ impl Preparer<'_> {
             Err(Unread { reason, detail }) => return (RowOutcome::Missing { reason, detail, content: None }, None),
         };
         let content = content_hash(&bytes);
-        let second = self.second.map(|second| |picture: &Picture<'_>| second.of(picture));
-        match load_views(&bytes, self.preprocess, targets, second) {
-            Ok((original, input)) => (RowOutcome::Present { content }, input.map(|input| Second { original, input })),
+        let look = self.second.map(|second| |picture: &Picture<'_>| second.of(picture));
+        match load_views(&bytes, self.preprocess, targets, look) {
+            Ok((original, look)) => (RowOutcome::Present { content }, look.map(|look| Second { original, look })),
             Err(error) => {
                 let (reason, detail) = (error.reason(), error.to_string());
                 (RowOutcome::Missing { reason, detail, content: Some(content) }, None)
@@ -168,12 +171,12 @@ mod tests {
     use super::*;
     use crate::image::Resize;
 
-    struct Copy;
+    struct SizeOnly;
 
-    impl SecondInput for Copy {
-        fn of(&self, picture: &Picture<'_>) -> RgbImage {
-            let (height, width) = picture.size();
-            RgbImage { width, height, pixels: picture.pixels().to_vec() }
+    impl SecondInput for SizeOnly {
+        fn of(&self, picture: &Picture<'_>) -> Option<Look> {
+            assert_eq!(picture.pixels().len(), 16 * 24 * 3, "the pixels are there to be looked at");
+            None
         }
     }
 
@@ -186,7 +189,7 @@ mod tests {
     fn one_decode_feeds_every_view_that_is_wanted_and_a_second_model() {
         let preprocess = Preprocess { resize: Resize::Exact([4, 6]), crop: None, ..Preprocess::default() };
         let views = [View::Center, View::Whole, View::Hflip];
-        let preparer = Preparer { preprocess: &preprocess, views: &views, batch: 4, second: Some(&Copy) };
+        let preparer = Preparer { preprocess: &preprocess, views: &views, batch: 4, second: Some(&SizeOnly) };
         let job = Job { start: 8, rows: vec![8, 10], views: vec![0, 2] };
         let spare = vec![vec![9; 5], vec![9; 5]];
         let missing = Unread::from(std::io::Error::from(std::io::ErrorKind::NotFound));
@@ -202,7 +205,7 @@ mod tests {
         assert!(matches!(prepared.outcome(10), RowOutcome::Missing { reason: Reason::NotFound, .. }));
         assert_eq!((prepared.missing(), prepared.job.used()), (1, 3));
         let second = prepared.seconds[0].as_ref().expect("a picture");
-        assert_eq!((second.original, second.input.height), ((16, 24), 16));
+        assert_eq!((second.original, &second.look), ((16, 24), &None));
         assert!(prepared.seconds[1].is_none() && prepared.seconds.len() == 2);
     }
 }

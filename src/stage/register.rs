@@ -8,6 +8,7 @@ use std::{collections::HashSet, fs, path::PathBuf, time::UNIX_EPOCH};
 use anyhow::Result;
 use icecap_cache::{Cache, RowRecord, Rows, RowsDiff, content_hash};
 use rayon::prelude::*;
+use serde_json::Value;
 
 use crate::{
     dataset::{Dataset, Item, Part, Source},
@@ -100,6 +101,42 @@ fn modified_ns(metadata: &fs::Metadata) -> Option<u64> {
 
 fn hex(hash: &[u8]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The cache is of another data set.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the cache `{}` holds `{known}`, and `{given}` has {shared} of its {held} images\nhint: give `{given}` a cache of its own", cache.display()
+)]
+pub struct OtherDataSet {
+    cache: PathBuf,
+    known: String,
+    given: String,
+    shared: usize,
+    held: usize,
+}
+
+/// Refuses a data set of another name or format that holds less than half of the cache's images: that is a mistake, and would
+/// mark the others as gone. A data set that shrank, or the same images in another format, is none.
+pub(super) fn refuse_other_data_set(cache: &Cache, dataset: &Dataset, description: &Value) -> Result<(), OtherDataSet> {
+    let known = cache.dataset();
+    let said = |value: &Value| (value["name"].clone(), value["recipe"]["format"].clone());
+    if !known["name"].is_string() || said(known) == said(description) {
+        return Ok(());
+    }
+    let ids: HashSet<&str> = dataset.items.iter().map(|item| item.id.as_str()).collect();
+    let rows = cache.rows();
+    let (mut held, mut shared) = (0, 0);
+    for row in (0..rows.len()).filter(|row| !rows.is_gone(*row)) {
+        held += 1;
+        shared += usize::from(ids.contains(&*rows.id(row)));
+    }
+    if 2 * shared >= held {
+        return Ok(());
+    }
+    let name = |value: &Value| value["name"].as_str().unwrap_or_default().to_owned();
+    let (known, given) = (name(known), name(description));
+    Err(OtherDataSet { cache: cache.folder().to_owned(), known, given, shared, held })
 }
 
 /// A part of the data set that the cache holds more of.

@@ -43,6 +43,12 @@ pub struct RunInfo {
     pub cache: PathBuf,
     /// The encoder's ONNX file, absolute.
     pub model: PathBuf,
+    /// The detector's ONNX file, absolute, where the recipe has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detector: Option<PathBuf>,
+    /// The data folder, absolute; empty in runs that were trained before it was kept.
+    #[serde(default)]
+    pub data: PathBuf,
     /// The columns, in the decoder's order.
     pub columns: Vec<RunColumn>,
 }

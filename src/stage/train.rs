@@ -15,7 +15,7 @@ use crate::{
     decoder::{self, ColumnInput, Decoder, Scale},
     metrics,
     progress::Progress,
-    recipe::{DecoderSection, Recipe},
+    recipe::{DecoderSection, EncoderSpec, Recipe},
     text::Tokenizer,
     trainer::{self, Hooks, Outcome, Score, TrainData},
 };
@@ -71,6 +71,45 @@ pub enum TrainingData {
         /// The splits that it has.
         known: String,
     },
+    /// A column was made by another recipe than the one given.
+    #[error(
+        "column `{column}` was not encoded by this recipe: it was made with {made}, and the recipe has {asked}\nhint: encode it anew with \
+         `icecap encode --overwrite`, or give the recipe and the --set values that it was encoded with"
+    )]
+    OtherRecipe {
+        /// The column.
+        column: String,
+        /// What the column's recipe says.
+        made: String,
+        /// What the given one says there.
+        asked: String,
+    },
+}
+
+/// Refuses a column whose recorded recipe makes it in another way than `recipe` would. Columns that were imported, or made by a version whose
+/// recipes this one can't read, say nothing and pass.
+fn check_recipe(recipe: &Recipe, column: &ColumnReader) -> Result<(), TrainingData> {
+    let made = column.manifest().and_then(|manifest| manifest.provenance.get("recipe")?.as_str().map(str::to_owned));
+    let Some(made) = made.and_then(|text| Recipe::parse(&text, "column.json", &[]).ok()) else { return Ok(()) };
+    let told = |recipe: &Recipe| {
+        let own = recipe.columns.iter().find(|own| own.name == column.name())?;
+        // The batch decides no row.
+        let encoder = EncoderSpec { batch: None, ..recipe.encoder.clone() };
+        Some(format!("{}{}", toml::to_string(&encoder).ok()?, toml::to_string(own).ok()?))
+    };
+    let (Some(made), Some(asked)) = (told(&made), told(recipe)) else { return Ok(()) };
+    let only = |text: &str, other: &str| {
+        let lines: Vec<&str> = text.lines().filter(|line| !other.lines().any(|other| other == *line)).collect();
+        if lines.is_empty() { "nothing there".to_owned() } else { format!("`{}`", lines.join("`, `")) }
+    };
+    if made == asked {
+        return Ok(());
+    }
+    Err(TrainingData::OtherRecipe {
+        column: column.name().to_owned(),
+        made: only(&made, &asked),
+        asked: only(&asked, &made),
+    })
 }
 
 /// Trains the decoder of `recipe`.
@@ -85,6 +124,7 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
         .iter()
         .map(|column| cache.column(column).with_context(|| format!("the decoder reads column `{column}`")))
         .collect::<Result<Vec<_>>>()?;
+    readers.iter().try_for_each(|reader| check_recipe(recipe, reader))?;
     let rows = Split::open(&cache, &options.cache, &readers, progress)?;
     let _lock = RunLock::take(&options.run)?;
     let (device, note) = decoder::device::resolve(&options.device)?;
@@ -122,6 +162,12 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
             icecap: env!("CARGO_PKG_VERSION").to_owned(),
             cache: std::path::absolute(&options.cache)?,
             model: std::path::absolute(recipe.encoder.source(&options.data).path())?,
+            detector: recipe
+                .detector
+                .as_ref()
+                .map(|detector| std::path::absolute(detector.source(&recipe.encoder, &options.data).path()))
+                .transpose()?,
+            data: std::path::absolute(&options.data)?,
             columns,
         };
         (Run::create(&options.run, info, recipe.clone(), tokenizer)?, decoder)

@@ -10,6 +10,7 @@ use icecap_cache::{ColumnWriter, Manifest, Reason, RowOutcome, Slot};
 
 use super::{
     embed::{Embedding, Targets},
+    find::{Finder, Seen},
     model::{Model, ModelColumn},
     pipeline::Embedder,
     prepare::{Job, Prepared},
@@ -76,7 +77,9 @@ impl Work {
     pub fn worker<'a>(&'a self, model: &'a Model, device: Device) -> Result<Worker<'a>> {
         let wanted = |column: usize| !self.writers[column].todo_batches().is_empty();
         let embedding = Embedding::new(model, device, 1, wanted)?;
-        Ok(Worker { work: self, model, embedding, aside: vec![Vec::new(); self.writers.len()] })
+        let finder = || Finder::new(&model.regions, &model.resolved.preprocess, device, 1, wanted);
+        let finder = (!model.regions.is_empty()).then(finder).transpose()?;
+        Ok(Worker { work: self, model, embedding, finder, aside: vec![Vec::new(); self.writers.len()] })
     }
 
     /// Publishes the columns, unless one of them misses too many rows: then none is, and all that was done stays.
@@ -116,14 +119,32 @@ pub(super) struct Worker<'a> {
     work: &'a Work,
     model: &'a Model,
     embedding: Embedding<'a>,
+    finder: Option<Finder<'a>>,
     /// Where a column's rows go when they can't go straight into its shard: `[batch, row]` bytes.
     aside: Vec<Vec<u8>>,
+}
+
+impl<'a> Worker<'a> {
+    /// What the detector and the files of boxes say of the batch, where any column asks.
+    fn see(&mut self, prepared: &Prepared) -> Result<Option<Seen<'a>>> {
+        let Some(finder) = &mut self.finder else { return Ok(None) };
+        let job = &prepared.job;
+        let pictures = job.rows.iter().zip(&prepared.seconds).filter_map(|(&row, second)| {
+            let slot = (row - job.start) as usize;
+            Some((slot, Some(row), second.as_ref()?))
+        });
+        Ok(Some(finder.find(self.model.resolved.plan.batch, &pictures.collect::<Vec<_>>())?))
+    }
 }
 
 impl Embedder for Worker<'_> {
     fn embed(&mut self, prepared: &Prepared) -> Result<()> {
         let batch = self.model.resolved.plan.batch;
         let start = prepared.job.start;
+        let seen = self.see(prepared)?;
+        if let Some(seen) = &seen {
+            seen.set(&mut self.embedding)?;
+        }
         let mut slots = Vec::with_capacity(self.work.writers.len());
         for writer in &self.work.writers {
             slots.push(writer.batch_at(start).map(|batch| writer.slot(batch)).transpose()?);
@@ -139,8 +160,11 @@ impl Embedder for Worker<'_> {
             })
             .collect();
         self.embedding.run(&prepared.views, prepared.job.used(), &mut targets)?;
+        if let Some(seen) = &seen {
+            seen.write(&mut targets);
+        }
         let columns = self.work.writers.iter().zip(&self.model.columns).zip(slots).zip(&self.aside);
-        for (((writer, column), slot), aside) in columns {
+        for (at, (((writer, column), slot), aside)) in columns.enumerate() {
             let Some(mut slot) = slot else { continue };
             let mut outcomes: Vec<_> = slot.batch().rows.iter().map(|row| prepared.outcome(*row).clone()).collect();
             if column.is_scaled() {
@@ -148,10 +172,23 @@ impl Embedder for Worker<'_> {
             } else if !slot.is_whole() {
                 slot.write_batch(0, aside)?;
             }
+            if let Some(extras) = seen.as_ref().and_then(|seen| seen.extras(at)) {
+                write_extras(&mut slot, writer, &extras)?;
+            }
             writer.commit(slot, &outcomes)?;
         }
         Ok(())
     }
+}
+
+/// Writes the tensors beside the vectors of regions, each where the column has it.
+fn write_extras(slot: &mut Slot<'_>, writer: &ColumnWriter, extras: &[(&str, Vec<u8>)]) -> Result<()> {
+    for (name, bytes) in extras {
+        if let Some(tensor) = writer.plan().tensors.iter().position(|tensor| tensor.name == *name) {
+            slot.write_batch(tensor, bytes)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes the rows of an i8 column, which lie in `aside` as f32. A row that has no scale is missing.

@@ -281,3 +281,31 @@ fn f16_and_fast_decoding_are_other_columns() {
     let unknown = place.icecap("encode recipe.toml --data . --cache cache --set encoder.precision=f8").bad();
     assert!(unknown.contains("f32") && unknown.contains("f16"), "{unknown}");
 }
+
+#[test]
+fn another_data_set_in_a_cache_is_refused() {
+    let place = Place::with_recipe();
+    place.icecap("encode recipe.toml --data . --cache cache").good();
+    place.write("photos/a.png", icecap::dataset::shapes::Scene { seed: 1, index: 0, side: 64 }.png());
+    let recipe = place.read("recipe.toml");
+    let columns = &recipe[recipe.find("[encoder]").expect("an encoder")..];
+    place.write("folder.toml", format!("[dataset]\nformat = \"folder\"\nimages = \"photos\"\n\n{columns}"));
+    let before = place.read("cache/rows.jsonl");
+    insta::assert_snapshot!(place.icecap("encode folder.toml --data . --cache cache").bad(), @r"
+    error: the cache `cache` holds `shapes`, and `photos` has 0 of its 144 images
+    hint: give `photos` a cache of its own
+    ");
+    assert_eq!(place.read("cache/rows.jsonl"), before);
+}
+
+#[test]
+fn training_on_a_column_of_another_recipe_is_refused() {
+    let place = Place::with_recipe();
+    place.icecap("encode recipe.toml --data . --cache cache").good();
+    let line = "train recipe.toml --data . --cache cache --run run --set train.steps=1";
+    insta::assert_snapshot!(place.icecap(&format!("{line} --set column.0.pool=2x2 --set encoder.resize=48")).bad(), @r#"
+    error: column `grid` was not encoded by this recipe: it was made with `resize = 32`, `pool = "4x4"`, and the recipe has `resize = 48`, `pool = "2x2"`
+    hint: encode it anew with `icecap encode --overwrite`, or give the recipe and the --set values that it was encoded with
+    "#);
+    place.icecap(&format!("{line} --set encoder.batch=4")).good();
+}

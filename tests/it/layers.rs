@@ -24,7 +24,9 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     for folder in two {
         allowed.insert(folder, [&two[..], &low].concat());
     }
-    let recipe = [&one[..], &two, &low].concat();
+    // Detectors run their networks by the encoder's hand.
+    allowed.insert("detector", [&["encoder", "image"], &low[..]].concat());
+    let recipe = [&one[..], &two, &low, &["detector"]].concat();
     let stage = [&recipe[..], &["recipe", "fetch", "foreign"]].concat();
     allowed.insert("cli", [&stage[..], &["stage"]].concat());
     allowed.insert("recipe", recipe);

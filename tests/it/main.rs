@@ -1,10 +1,12 @@
 //! The integration tests: one binary, so that the slow link happens once.
 
 mod commands;
+mod detector;
 mod fetching;
 mod gpt2;
 mod journey;
 mod layers;
+mod regions;
 mod sources;
 mod support;
 mod tools;

@@ -62,3 +62,22 @@ fn a_part_is_needed() {
     hint: give at least one of train, val and test, each { captions = FILE, images = FOLDER }
     ");
 }
+
+#[test]
+fn training_images_can_be_held_out() {
+    let json = |count: u64| {
+        let images: Vec<String> = (1..=count).map(|id| format!(r#"{{"id": {id}, "file_name": "{id}.jpg"}}"#)).collect();
+        format!(r#"{{"images": [{}], "annotations": []}}"#, images.join(","))
+    };
+    let spec = "format = 'coco'\ntrain = { captions = 't.json', images = 't' }\nholdout = { val = 0.3 }";
+    let splits = |count: u64| {
+        let dataset = Data::new(&[("t/1.jpg", ""), ("t.json", &json(count))]).load(spec).unwrap();
+        dataset.items.iter().map(|item| item.split.clone()).collect::<Vec<_>>()
+    };
+    let all = splits(200);
+    assert!((30..90).contains(&all.iter().filter(|split| *split == VAL).count()), "{all:?}");
+    assert!(all.iter().all(|split| split == VAL || split == TRAIN));
+    assert_eq!(splits(50), all[..50], "more images move none");
+    let error = Data::new(&[("t/1.jpg", ""), ("t.json", &json(2))]).load(&spec.replace("0.3", "1.3")).unwrap_err();
+    assert!(matches!(error, DatasetError::Setting { key: "holdout", .. }), "{error}");
+}

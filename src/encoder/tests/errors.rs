@@ -330,7 +330,7 @@ fn words_that_cannot_be_read() {
     ");
     insta::assert_snapshot!("7x8".parse::<Pool>().unwrap_err(), @r"
     `7x8` is no pooling
-    hint: none, global, or a grid such as 7x7
+    hint: none, global, flatten, or a grid such as 7x7
     ");
     for (text, device) in [("cpu", Device::Cpu), ("cuda", Device::Cuda(0)), ("cuda:3", Device::Cuda(3))] {
         assert_eq!(text.parse::<Device>().unwrap(), device);

@@ -4,6 +4,7 @@ mod errors;
 mod joined;
 mod kernels;
 mod precision;
+mod regions;
 mod rows;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn tap(name: &str, tensor: &str, pool: Pool, dtype: Dtype) -> Tap {
-    Tap { name: name.to_owned(), tensors: vec![tensor.to_owned()], pool, l2: false, dtype }
+    Tap { name: name.to_owned(), tensors: vec![tensor.to_owned()], pool, l2: false, dtype, regions: None }
 }
 
 fn plan(batch: usize, [height, width]: [usize; 2], taps: Vec<Tap>) -> EncoderPlan {

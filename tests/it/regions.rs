@@ -32,7 +32,7 @@ fn regions_from_a_file_lie_beside_their_vectors() {
     let lines = [line("train-000000", "[[0, 0, 64, 64], [8, 8, 40, 24]]"), line("train-000001", "[[1, 2, 3, 4]]")];
     place.write("boxes.jsonl", lines.concat());
     let ended = place.icecap("encode regions.toml --data . --cache cache").good();
-    assert!(ended.err.contains("52 of 54 pictures have no boxes in `boxes.jsonl`"), "{}", ended.err);
+    assert!(ended.err.contains("52 of 54 pictures have no boxes in `./boxes.jsonl`"), "{}", ended.err);
 
     let column = Cache::open(place.path("cache")).expect("a cache").column("grid").expect("a column");
     let of = |name: &str, row: u32| floats(column.row_of(column.tensor(name).expect("a tensor"), row));

@@ -41,6 +41,7 @@ pub(super) enum Command {
     Train(Train),
     Caption(Caption),
     Evaluate(Evaluate),
+    ExportRun(ExportRun),
 }
 
 /// The whole journey on pictures that icecap draws itself: encode, train two decoders, caption, compare
@@ -189,6 +190,17 @@ pub(super) struct Train {
     /// Go on from the run's last checkpoint
     #[arg(long)]
     pub resume: bool,
+}
+
+/// Write the GPT-2 of a run as a folder that Hugging Face's transformers opens
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  icecap export-run runs/gpt2 -o exported/gpt2")]
+pub(super) struct ExportRun {
+    /// The run's folder
+    pub run: PathBuf,
+    /// The folder to write; it must be empty, or not there
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub output: PathBuf,
 }
 
 /// How captions are searched for; what isn't given is taken from the run's recipe.

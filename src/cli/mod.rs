@@ -48,5 +48,6 @@ fn run(options: Options) -> anyhow::Result<()> {
         Command::Train(args) => train::train(&args),
         Command::Caption(args) => train::caption(&args, &shared),
         Command::Evaluate(args) => train::evaluate(&args),
+        Command::ExportRun(args) => train::export_run(&args),
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use super::{
-    args::{Caption, Demo, Evaluate, Search, Shared, Train},
+    args::{Caption, Demo, Evaluate, ExportRun, Search, Shared, Train},
     bars::Bars,
     out, tables,
 };
@@ -14,6 +14,7 @@ use crate::{
         caption::{CaptionOptions, Refused, caption as run_caption, write_attention},
         demo::{DemoOptions, demo as run_demo},
         evaluate::{EvaluateError, EvaluateOptions, SearchOptions, evaluate_results, evaluate_run, write_results},
+        export_run::export_run as run_export,
         run::Run,
         train::{TrainOptions, train as run_train},
     },
@@ -142,6 +143,12 @@ pub(super) fn evaluate(args: &Evaluate) -> Result<()> {
         return out::json(&tables::scores_json(&evaluation));
     }
     out::data(tables::scores(&evaluation))
+}
+
+pub(super) fn export_run(args: &ExportRun) -> Result<()> {
+    run_export(&Run::open(&args.run)?, &args.output)?;
+    out::note!("{} is written: `GPT2LMHeadModel.from_pretrained(\"{0}\")` opens it", args.output.display());
+    Ok(())
 }
 
 pub(super) fn demo(args: &Demo, shared: &Shared) -> Result<()> {

@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use tch::{Cuda, Device};
+use tch::Cuda;
+pub use tch::Device;
 
 use super::DecoderError;
 

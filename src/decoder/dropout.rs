@@ -28,6 +28,11 @@ impl Dropout {
         Self { seed: None, uses: Cell::new(0) }
     }
 
+    /// Whether anything may be dropped.
+    pub fn is_on(&self) -> bool {
+        self.seed.is_some()
+    }
+
     /// `values` with each number zeroed with probability `share`, the others scaled so that the mean stays.
     pub fn apply(&self, values: Tensor, share: f64) -> Tensor {
         let Some(seed) = self.seed.filter(|_| share > 0.0) else { return values };

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::Gpt2Error;
+
 /// A decoder that cannot be built, loaded or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum DecoderError {
@@ -93,6 +95,14 @@ pub enum DecoderError {
         /// Dtype and shape in the file.
         found: String,
     },
+    /// Other programs know no such decoder.
+    #[error(
+        "only a `gpt2` decoder can be exported: nothing else opens the others\nhint: their weights are ordinary safetensors already, in the run's `checkpoints/best/model.safetensors`"
+    )]
+    NoExport,
+    /// A Hugging Face folder, or its model, does not fit.
+    #[error(transparent)]
+    Gpt2(#[from] Gpt2Error),
     /// No such device.
     #[error("`{value}` is not a device\nhint: use `cpu`, `cuda` or `cuda:1`")]
     Device {
@@ -129,6 +139,10 @@ mod tests {
         insta::assert_snapshot!(DecoderError::NoColumn, @"
         the decoder has no column to look at
         hint: name at least one in the recipe's `[[column]]`
+        ");
+        insta::assert_snapshot!(DecoderError::NoExport, @"
+        only a `gpt2` decoder can be exported: nothing else opens the others
+        hint: their weights are ordinary safetensors already, in the run's `checkpoints/best/model.safetensors`
         ");
         insta::assert_snapshot!(DecoderError::Vocabulary(3), @"
         the vocabulary has `3` tokens, which is not enough to write a caption

@@ -33,6 +33,8 @@ pub fn generate_from(
     first: usize,
 ) -> Vec<Generated> {
     let _guard = tch::no_grad_guard();
+    let longest = decoder.limit().map_or(spec.max_length, |limit| spec.max_length.min(limit - 1));
+    let spec = &DecodeSpec { max_length: longest, ..*spec };
     let mut captions = Vec::with_capacity(prefix.images() as usize);
     for start in (0..prefix.images()).step_by(IMAGES_AT_ONCE as usize) {
         let part = prefix.narrow(start, IMAGES_AT_ONCE.min(prefix.images() - start));

@@ -16,9 +16,10 @@ impl<'a> Gradients<'a> {
         Self { params, found: params.leaves().iter().map(|_| None).collect() }
     }
 
-    /// Adds a part of one parameter's gradient.
+    /// Adds a part of one parameter's gradient; that of a frozen one is dropped.
     pub fn add(&mut self, handle: Handle, part: Tensor) {
-        let place = &mut self.found[handle.index()];
+        let Some(index) = handle.index() else { return };
+        let place = &mut self.found[index];
         *place = Some(match place.take() {
             Some(sum) => sum + part,
             None => part,

@@ -17,6 +17,7 @@ mod dropout;
 mod error;
 mod files;
 mod generate;
+mod gpt2;
 mod gradients;
 mod lstm;
 mod lstm_tape;
@@ -34,6 +35,8 @@ mod state;
 mod tests;
 mod words;
 
+use std::path::Path;
+
 use tch::Tensor;
 
 pub use crate::batch::{Captions, Prefix, Special};
@@ -42,6 +45,7 @@ pub use decode::{DecodeSpec, Method};
 pub use error::DecoderError;
 pub use files::{read_tensors, write_tensors};
 pub use generate::{Generated, generate, generate_from};
+pub use gpt2::{Freeze, Gpt2, Gpt2Error, Gpt2Mapping, Gpt2Spec};
 pub use lstm::Lstm;
 pub use mapping::ColumnInput;
 pub use params::{Handle, Init, Params, ParamsBuilder};
@@ -72,6 +76,11 @@ pub trait Decoder {
     /// Tokens of its vocabulary, `V`.
     fn vocab(&self) -> usize;
 
+    /// Tokens of a caption that there are places for, the end mark counted; `None` where there is no limit.
+    fn limit(&self) -> Option<usize> {
+        None
+    }
+
     /// The mean loss over the batch's tokens, penalties included: a scalar that can be differentiated.
     fn loss(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> Tensor;
 
@@ -95,6 +104,22 @@ pub trait Decoder {
 
     /// Feeds one token a row (`[R]` i64); gives the logits `[R, V]` of the next ones and the state after them.
     fn step(&self, state: &State, tokens: &Tensor) -> (Tensor, State);
+
+    /// Writes what belongs beside the weights of a checkpoint, and names the files.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    fn write_beside(&self, _folder: &Path, _special: Special) -> Result<Vec<&'static str>, DecoderError> {
+        Ok(vec![])
+    }
+
+    /// Writes a folder of weights and settings that other programs open.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or nobody else knows decoders of this kind.
+    fn export(&self, _folder: &Path, _special: Special) -> Result<(), DecoderError> {
+        Err(DecoderError::NoExport)
+    }
 }
 
 /// A new decoder with seeded first weights, on `device`.
@@ -114,6 +139,7 @@ pub fn build(
     Ok(match spec {
         DecoderSpec::Lstm(spec) => Box::new(Lstm::new(spec, inputs, vocab as i64, seed, device)),
         DecoderSpec::AttentionLstm(spec) => Box::new(AttentionLstm::new(spec, inputs, vocab as i64, seed, device)),
+        DecoderSpec::Gpt2(spec) => Box::new(Gpt2::new(spec, inputs, vocab, seed, device)?),
     })
 }
 
@@ -122,12 +148,15 @@ pub fn build(
 /// # Errors
 /// When the file cannot be read, or its tensors are not exactly those of the spec.
 pub fn load(
-    folder: &std::path::Path,
+    folder: &Path,
     spec: &DecoderSpec,
     inputs: &[ColumnInput],
     vocab: usize,
     device: tch::Device,
 ) -> Result<Box<dyn Decoder>, DecoderError> {
+    if let DecoderSpec::Gpt2(spec) = spec {
+        return Ok(Box::new(Gpt2::load(folder, spec, inputs, vocab, device)?));
+    }
     let mut decoder = build(spec, inputs, vocab, 0, device)?;
     decoder.params_mut().load(&folder.join("model.safetensors"))?;
     Ok(decoder)

@@ -2,6 +2,7 @@
 //!
 //! Weights that decay come first in the buffer, biases and the like after them, so that an optimizer decays a prefix and
 //! needs no mask. Each tensor begins on a 64-byte boundary: kernels like it, and sums come out the same in every process.
+//! Frozen parameters lie outside of the buffer: an optimizer cannot touch them, nor spend moments on them.
 
 use std::path::Path;
 
@@ -23,17 +24,22 @@ pub enum Init {
     Constant(f32),
     /// Uniform in `-bound..bound`.
     Uniform(f32),
+    /// Normal around zero with this deviation.
+    Normal(f32),
 }
 
-/// A parameter, by its place in the order of declaration.
+/// A parameter, by its place in the order of declaration among the trained ones or among the frozen ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Handle(usize);
+pub struct Handle {
+    place: usize,
+    frozen: bool,
+}
 
 impl Handle {
-    /// Its place among [`Params::leaves`].
+    /// Its place among [`Params::leaves`]; none where it is frozen.
     #[must_use]
-    pub fn index(self) -> usize {
-        self.0
+    pub fn index(self) -> Option<usize> {
+        (!self.frozen).then_some(self.place)
     }
 }
 
@@ -55,6 +61,8 @@ impl Entry {
 #[derive(Debug)]
 pub struct ParamsBuilder {
     entries: Vec<Entry>,
+    frozen: Vec<Entry>,
+    freezing: bool,
     seed: u64,
 }
 
@@ -62,14 +70,20 @@ impl ParamsBuilder {
     /// Nothing yet; first values will be drawn from `seed` and each parameter's name.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { entries: Vec::new(), seed }
+        Self { entries: Vec::new(), frozen: Vec::new(), freezing: false, seed }
+    }
+
+    /// Whether what is declared from here on is frozen: kept and saved, but not trained.
+    pub fn freeze(&mut self, frozen: bool) {
+        self.freezing = frozen;
     }
 
     /// Declares a parameter; matrices decay, vectors (biases, norms) do not.
     pub fn add(&mut self, name: impl Into<String>, shape: &[i64], init: Init) -> Handle {
         let decay = shape.len() > 1;
-        self.entries.push(Entry { name: name.into(), shape: shape.to_vec(), init, decay });
-        Handle(self.entries.len() - 1)
+        let entries = if self.freezing { &mut self.frozen } else { &mut self.entries };
+        entries.push(Entry { name: name.into(), shape: shape.to_vec(), init, decay });
+        Handle { place: entries.len() - 1, frozen: self.freezing }
     }
 
     /// Declares `name.weight [out, in]` and `name.bias [out]`, drawn as torch's `nn.Linear` draws them.
@@ -105,7 +119,13 @@ impl ParamsBuilder {
             view.detach().set_requires_grad(true)
         };
         let leaves = self.entries.iter().zip(&offsets).map(leaf).collect();
-        Params { flat, entries: self.entries, offsets, leaves, decayed }
+        let kept = self.frozen.iter().map(|entry| {
+            let mut values = vec![0.0; entry.numbers() as usize];
+            draw(entry, self.seed, &mut values);
+            Tensor::from_slice(&values).view(entry.shape.as_slice()).to_device(device)
+        });
+        let kept = kept.collect();
+        Params { flat, entries: self.entries, offsets, leaves, decayed, frozen: self.frozen, kept }
     }
 }
 
@@ -114,6 +134,12 @@ fn draw(entry: &Entry, seed: u64, values: &mut [f32]) {
     match entry.init {
         Init::Constant(value) => values.fill(value),
         Init::Uniform(bound) => values.fill_with(|| bound * (2.0 * random.unit() - 1.0)),
+        Init::Normal(deviation) => values.chunks_mut(2).for_each(|pair| {
+            // Box and Muller 1958; 1 - unit is never zero.
+            let radius = deviation * (-2.0 * (1.0 - random.unit()).ln()).sqrt();
+            let (sine, cosine) = (std::f32::consts::TAU * random.unit()).sin_cos();
+            pair.iter_mut().zip([radius * cosine, radius * sine]).for_each(|(place, value)| *place = value);
+        }),
     }
 }
 
@@ -125,17 +151,31 @@ pub struct Params {
     offsets: Vec<i64>,
     leaves: Vec<Tensor>,
     decayed: i64,
+    frozen: Vec<Entry>,
+    kept: Vec<Tensor>,
 }
 
 impl Params {
-    /// One parameter: a leaf, in the shape it was declared with.
+    /// One parameter in the shape it was declared with: a leaf where it is trained.
     pub fn get(&self, handle: Handle) -> &Tensor {
-        &self.leaves[handle.0]
+        if handle.frozen { &self.kept[handle.place] } else { &self.leaves[handle.place] }
     }
 
-    /// All of them in order of declaration: what gradients are taken for.
+    /// The trained ones in order of declaration: what gradients are taken for.
     pub fn leaves(&self) -> &[Tensor] {
         &self.leaves
+    }
+
+    /// The trained ones, in the same order.
+    pub fn handles(&self) -> impl Iterator<Item = Handle> {
+        (0..self.leaves.len()).map(|place| Handle { place, frozen: false })
+    }
+
+    /// The name of one parameter.
+    #[must_use]
+    pub fn name(&self, handle: Handle) -> &str {
+        let entries = if handle.frozen { &self.frozen } else { &self.entries };
+        &entries[handle.place].name
     }
 
     /// Names, in the same order.
@@ -143,7 +183,7 @@ impl Params {
         self.entries.iter().map(|entry| entry.name.as_str())
     }
 
-    /// The buffer that all of them alias, `[parameters with their padding]` f32.
+    /// The buffer that the trained ones alias, `[parameters with their padding]` f32.
     pub fn flat(&self) -> &Tensor {
         &self.flat
     }
@@ -158,6 +198,12 @@ impl Params {
     #[must_use]
     pub fn count(&self) -> i64 {
         self.entries.iter().map(Entry::numbers).sum()
+    }
+
+    /// Numbers that are kept as they are.
+    #[must_use]
+    pub fn frozen_count(&self) -> i64 {
+        self.frozen.iter().map(Entry::numbers).sum()
     }
 
     /// The device they are on.
@@ -190,13 +236,20 @@ impl Params {
         self.entries.iter().zip(&self.offsets).map(cut).collect()
     }
 
+    /// All parameters by name, the frozen ones last: what a file of weights holds.
+    #[must_use]
+    pub fn all(&self) -> Vec<(&str, Tensor)> {
+        let kept = self.frozen.iter().zip(&self.kept).map(|(entry, kept)| (entry.name.as_str(), kept.shallow_clone()));
+        self.named(&self.flat).into_iter().chain(kept).collect()
+    }
+
     /// Writes the parameters as safetensors.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), DecoderError> {
-        let named = self.named(&self.flat);
-        write_tensors(path, named.iter().map(|(name, tensor)| ((*name).to_owned(), tensor)))
+        let all = self.all();
+        write_tensors(path, all.iter().map(|(name, tensor)| ((*name).to_owned(), tensor)))
     }
 
     /// Reads the parameters from a safetensors file that holds exactly them.
@@ -205,7 +258,7 @@ impl Params {
     /// When it cannot be read, or a tensor is missing, too many, or of another shape or dtype.
     pub fn load(&mut self, path: &Path) -> Result<(), DecoderError> {
         let _guard = tch::no_grad_guard();
-        let wanted = self.named(&self.flat);
+        let wanted = self.all();
         let shapes = wanted.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.size()));
         let read = read_tensors(path, &shapes.collect::<Vec<_>>())?;
         for ((_, mut place), values) in wanted.into_iter().zip(read) {
@@ -249,6 +302,29 @@ mod tests {
         let (same, _) = builder.linear("first", 3, 5);
         let alone = builder.build(Device::Cpu);
         assert!(alone.get(same).equal(one.get(weight)));
+    }
+
+    #[test]
+    fn frozen_parameters_lie_outside_of_the_buffer_and_are_saved() {
+        let frozen = |seed| {
+            let mut builder = ParamsBuilder::new(seed);
+            builder.freeze(true);
+            let held = builder.add("held.weight", &[40, 50], Init::Normal(0.5));
+            builder.freeze(false);
+            let trained = builder.add("trained.weight", &[4, 4], Init::Uniform(1.0));
+            (builder.build(Device::Cpu), held, trained)
+        };
+        let ((params, held, trained), (mut other, ..)) = (frozen(1), frozen(2));
+        assert_eq!((params.count(), params.frozen_count(), params.flat().size()), (16, 2000, vec![16]));
+        assert_eq!((held.index(), trained.index(), params.leaves().len()), (None, Some(0), 1));
+        assert!(!params.get(held).requires_grad() && params.get(trained).requires_grad());
+        let (mean, deviation) = (params.get(held).mean(Kind::Float), params.get(held).std(true));
+        assert!(mean.double_value(&[]).abs() < 0.04 && (deviation.double_value(&[]) - 0.5).abs() < 0.03);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        params.save(&path).unwrap();
+        other.load(&path).unwrap();
+        assert!(other.get(held).equal(params.get(held)) && other.flat().equal(params.flat()));
     }
 
     #[test]

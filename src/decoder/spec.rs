@@ -1,11 +1,13 @@
 //! What a recipe's `[decoder]` may say.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{ColumnInput, DecoderError};
+use super::{ColumnInput, DecoderError, Gpt2Spec};
 
-/// A decoder, as a recipe names it: `kind = "lstm"` or `kind = "attention-lstm"`.
+/// A decoder, as a recipe names it: `kind = "lstm"`, `"attention-lstm"` or `"gpt2"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum DecoderSpec {
@@ -13,6 +15,8 @@ pub enum DecoderSpec {
     Lstm(LstmSpec),
     /// Soft attention over the image's vectors at each word (Xu et al. 2015, Show, Attend and Tell).
     AttentionLstm(AttentionLstmSpec),
+    /// A GPT-2 with the image's vectors before the words, or attended to (Mokady et al. 2021, ClipCap).
+    Gpt2(Gpt2Spec),
 }
 
 /// What is done to the mapped image vectors.
@@ -126,7 +130,7 @@ impl DecoderSpec {
             Self::Lstm(spec) => {
                 positive(&[("embedding", spec.embedding), ("hidden", spec.hidden), ("layers", spec.layers)])?;
                 tied(spec.tied, spec.embedding, spec.hidden)?;
-                dropout(spec.dropout)
+                dropout("dropout", spec.dropout)
             }
             Self::AttentionLstm(spec) => {
                 positive(&[
@@ -139,13 +143,32 @@ impl DecoderSpec {
                 let penalty = spec.doubly_stochastic;
                 let fits = penalty.is_finite() && penalty >= 0.0;
                 require(fits, "doubly_stochastic", &penalty, || "at least 0".into())?;
-                dropout(spec.dropout)
+                dropout("dropout", spec.dropout)
             }
+            Self::Gpt2(spec) => spec.check(),
+        }
+    }
+
+    /// The same, with the files that it names found from `data`.
+    #[must_use]
+    pub fn at(&self, data: &Path) -> Self {
+        match self {
+            Self::Gpt2(spec) => Self::Gpt2(spec.at(data)),
+            other => other.clone(),
+        }
+    }
+
+    /// The folder of pretrained weights that training begins with, where there is one.
+    #[must_use]
+    pub fn pretrained(&self) -> Option<&Path> {
+        match self {
+            Self::Gpt2(spec) => spec.pretrained.as_deref(),
+            _ => None,
         }
     }
 }
 
-fn require(
+pub(super) fn require(
     holds: bool,
     field: &'static str,
     value: &impl ToString,
@@ -154,14 +177,14 @@ fn require(
     if holds { Ok(()) } else { Err(DecoderError::Spec { field, value: value.to_string(), must: must() }) }
 }
 
-fn positive(fields: &[(&'static str, i64)]) -> Result<(), DecoderError> {
+pub(super) fn positive(fields: &[(&'static str, i64)]) -> Result<(), DecoderError> {
     fields
         .iter()
         .try_for_each(|&(field, value)| require((1..=65_536).contains(&value), field, &value, || "1 to 65536".into()))
 }
 
-fn dropout(value: f64) -> Result<(), DecoderError> {
-    require((0.0..1.0).contains(&value), "dropout", &value, || "at least 0 and below 1".into())
+pub(super) fn dropout(field: &'static str, value: f64) -> Result<(), DecoderError> {
+    require((0.0..1.0).contains(&value), field, &value, || "at least 0 and below 1".into())
 }
 
 fn tied(tied: bool, embedding: i64, hidden: i64) -> Result<(), DecoderError> {

@@ -21,12 +21,20 @@ fn decoders(seed: u64) -> Vec<Box<dyn Decoder>> {
     tch::set_num_threads(1);
     let lstm = LstmSpec { embedding: 8, hidden: 8, layers: 2, tied: true, ..LstmSpec::default() };
     let attention = AttentionLstmSpec { width: 9, embedding: 7, hidden: 8, attention: 5, ..Default::default() };
+    let gpt2 = Gpt2Spec { width: 8, layers: 2, heads: 2, positions: 24, ..Gpt2Spec::default() };
+    let mlp = Gpt2Spec { mapping: Gpt2Mapping::Mlp, prefix_length: Some(3), token_types: false, ..gpt2.clone() };
+    let transformer = Gpt2Spec { mapping: Gpt2Mapping::Transformer, prefix_length: Some(2), ..gpt2.clone() };
+    let cross = Gpt2Spec { mapping: Gpt2Mapping::CrossAttention, ..gpt2.clone() };
+    let gpt2s = [gpt2, mlp, transformer, cross].map(DecoderSpec::Gpt2);
     [DecoderSpec::Lstm(lstm), DecoderSpec::AttentionLstm(attention)]
         .iter()
+        .chain(&gpt2s)
         .map(|spec| {
             let decoder = build(spec, &inputs(), VOCAB, seed, Device::Cpu).unwrap();
-            // far from zero, so that captions differ by image
-            let _ = tch::no_grad(|| decoder.params().flat().shallow_clone().g_mul_scalar_(4.0));
+            // far from zero, so that captions differ by image; eight layers of that would only blow up rounding
+            let named = decoder.params().named(decoder.params().flat());
+            let shallow = named.into_iter().filter(|(name, _)| !name.starts_with("icecap.mapping.h."));
+            tch::no_grad(|| shallow.for_each(|(_, mut place)| drop(place.g_mul_scalar_(4.0))));
             decoder
         })
         .collect()

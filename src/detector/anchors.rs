@@ -63,7 +63,7 @@ mod tests {
     fn deltas_move_and_stretch() {
         // BoxCoder((10, 10, 5, 5)).decode_single([[1, -2, .5, 40]], [[10, 20, 30, 60]])
         let moved = decode([10.0, 20.0, 30.0, 60.0], [1.0, -2.0, 0.5, 40.0], [10.0, 10.0, 5.0, 5.0]);
-        let torch = [10.948_29, -1218.000_1, 33.051_712, 1282.000_1];
+        let torch = [10.948_29, -1_218.000_1, 33.051_712, 1_282.000_1];
         assert!(
             moved.iter().zip(torch).all(|(a, b): (&f32, f32)| (a - b).abs() <= 1e-3 * b.abs().max(1.0)),
             "{moved:?}"

@@ -110,7 +110,7 @@ pub struct Detector {
 }
 
 enum Network {
-    FasterRcnn { network: FasterRcnn, table: Table, size: (u32, u32), widths: Widths },
+    FasterRcnn { network: FasterRcnn, table: Box<Table>, size: (u32, u32), widths: Widths },
     Yolox(Yolox),
 }
 
@@ -146,7 +146,7 @@ impl Detector {
         };
         let network = FasterRcnn::open(&plan.path).map_err(foreign)?;
         let normalize: Normalize = read_metadata(&plan.path)?.and_then(|own| own.normalize).unwrap_or_default();
-        let table = Table::normalised(normalize.mean, normalize.std);
+        let table = Box::new(Table::normalised(normalize.mean, normalize.std));
         let min = plan.size.unwrap_or(SIZE.0);
         // torchvision's proportion of the two, where only the shorter is given.
         let max = plan.max_size.unwrap_or_else(|| (u64::from(min) * u64::from(SIZE.1) / u64::from(SIZE.0)) as u32);

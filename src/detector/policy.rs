@@ -48,20 +48,20 @@ impl Policy {
     pub fn choose(&self, candidates: &[Candidate], least_side: f32) -> Vec<Candidate> {
         let fits = |candidate: &&Candidate| is_large(candidate.bbox, least_side);
         let above = candidates.iter().filter(|candidate| candidate.score > self.score).filter(fits).copied();
-        let mut kept = self.suppress(above.collect());
+        let mut kept = self.suppress(&above.collect::<Vec<_>>());
         if kept.len() < self.min {
             let mut best: Vec<Candidate> =
                 candidates.iter().filter(fits).filter(|candidate| candidate.score > 0.0).copied().collect();
             best.sort_by(|a, b| b.score.total_cmp(&a.score));
             best.truncate(SECOND_LOOK);
-            kept = self.suppress(best);
+            kept = self.suppress(&best);
             kept.truncate(self.min);
         }
         kept.truncate(self.max);
         kept
     }
 
-    fn suppress(&self, candidates: Vec<Candidate>) -> Vec<Candidate> {
+    fn suppress(&self, candidates: &[Candidate]) -> Vec<Candidate> {
         let boxes: Vec<Box4> = candidates.iter().map(|candidate| candidate.bbox).collect();
         let scores: Vec<f32> = candidates.iter().map(|candidate| candidate.score).collect();
         let labels: Vec<u32> = candidates.iter().map(|candidate| candidate.label as u32).collect();

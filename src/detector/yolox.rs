@@ -135,7 +135,8 @@ fn decode(rows: &[f32], width: usize, (height_in, width_in): (u32, u32), picture
         let (height, width) = (height_in as usize / stride, width_in as usize / stride);
         (0..height * width).map(move |place| (stride as f32, (place % width) as f32, (place / width) as f32))
     });
-    let one = |(source, (row, (stride, column, line))): (usize, (&[f32], (f32, f32, f32)))| {
+    let one = |(source, (row, (stride, column, line)))| {
+        let row: &[f32] = row;
         let (label, class) = best(&row[BEFORE_CLASSES..]);
         let (x, y) = ((row[0] + column) * stride, (row[1] + line) * stride);
         let (half_width, half_height) = (row[2].exp() * stride / 2.0, row[3].exp() * stride / 2.0);

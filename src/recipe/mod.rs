@@ -71,7 +71,11 @@ impl Recipe {
     /// [`RecipeError`] with everything that is wrong with it.
     pub fn parse(text: &str, name: &str, sets: &[String]) -> Result<Self, RecipeError> {
         let text = with_sets(text, name, sets)?;
-        let strict::Reading { value, mut faults, unread } = strict::read::<Self>(&text, name)?;
+        let strict::Reading { mut value, mut faults, unread } = strict::read::<Self>(&text, name)?;
+        let no_section = strict::span_of(&text, &["tokenizer"]).is_none();
+        if let Some(recipe) = value.as_mut().filter(|recipe| no_section && recipe.pretrained()) {
+            recipe.tokenizer = TokenizerSpec::Pretrained;
+        }
         let meant = value.as_ref().map(|recipe| recipe.check(&text, &unread)).unwrap_or_default();
         // Where an entry could not be read, what was put in its place says nothing.
         let guessed = !faults.is_empty();
@@ -103,6 +107,28 @@ impl Recipe {
     pub fn decoder(&self, name: &str, command: &'static str) -> Result<&DecoderSection, RecipeError> {
         let missing = || RecipeError::Section { name: name.to_owned(), section: "decoder", command };
         self.decoder.as_ref().ok_or_else(missing)
+    }
+
+    /// Whether the decoder begins with pretrained weights.
+    fn pretrained(&self) -> bool {
+        self.decoder.as_ref().is_some_and(|section| section.spec.pretrained().is_some())
+    }
+
+    /// A tokenizer that its weights were not made for.
+    fn check_tokenizer(&self, fault: &mut impl FnMut(&[&str], String, Option<String>)) {
+        match (&self.tokenizer, self.pretrained()) {
+            (TokenizerSpec::Word { .. } | TokenizerSpec::Bpe { .. }, true) => fault(
+                &["tokenizer", "kind"],
+                "a tokenizer trained on the captions doesn't fit pretrained weights".to_owned(),
+                Some("leave [tokenizer] out: the weights come with their own".to_owned()),
+            ),
+            (TokenizerSpec::Pretrained, false) => fault(
+                &["tokenizer", "kind"],
+                "the decoder has no pretrained weights that a tokenizer could come with".to_owned(),
+                Some("give `pretrained` in [decoder], or use `word`, `bpe` or `file`".to_owned()),
+            ),
+            _ => {}
+        }
     }
 
     /// Faults of meaning, which no type can express. Of what is `unread` nothing is said: its faults are known.
@@ -149,6 +175,9 @@ impl Recipe {
             _ => {}
         }
         numbers::check(self, &mut fault);
+        if ![["decoder", "kind"], ["decoder", "pretrained"], ["tokenizer", "kind"]].iter().any(|place| is_unread(place)) {
+            self.check_tokenizer(&mut fault);
+        }
         if self.columns.is_empty() {
             fault(&["encoder"], "the recipe has no [[column]]: nothing would be kept".to_owned(), None);
         }

@@ -105,6 +105,31 @@ fn a_column_that_does_not_exist_names_the_nearest() {
 }
 
 #[test]
+fn pretrained_weights_bring_their_tokenizer() {
+    let pretrained =
+        GOOD.replace("kind = \"lstm\"", "kind = \"gpt2\"\npretrained = \"gpt2\"").replace("hidden = 64\n", "");
+    let recipe = Recipe::parse(&pretrained, "recipe.toml", &[]).expect("a good recipe");
+    assert_eq!(recipe.tokenizer, TokenizerSpec::Pretrained);
+    assert_eq!(Recipe::parse(&recipe.resolved(), "resolved", &[]).expect("a good recipe"), recipe);
+    insta::assert_snapshot!(fails(&format!("{pretrained}\n[tokenizer]\nkind = \"word\"\n")), @r#"
+    the recipe `recipe.toml` has 1 fault
+    a tokenizer trained on the captions doesn't fit pretrained weights
+      --> recipe.toml:23:8
+       |
+    23 | kind = "word"
+       |        ^^^^^^ leave [tokenizer] out: the weights come with their own
+    "#);
+    insta::assert_snapshot!(fails(&format!("{GOOD}\n[tokenizer]\nkind = \"pretrained\"\n")), @r#"
+    the recipe `recipe.toml` has 1 fault
+    the decoder has no pretrained weights that a tokenizer could come with
+      --> recipe.toml:23:8
+       |
+    23 | kind = "pretrained"
+       |        ^^^^^^^^^^^^ give `pretrained` in [decoder], or use `word`, `bpe` or `file`
+    "#);
+}
+
+#[test]
 fn what_is_missing_is_named() {
     insta::assert_snapshot!(fails(&GOOD.replace("tap = \"layer2\"\n", "")), @r#"
     the recipe `recipe.toml` has 1 fault

@@ -10,6 +10,7 @@ mod embed;
 pub mod encode;
 pub mod evaluate;
 pub mod export;
+pub mod export_run;
 mod find;
 pub mod import;
 pub mod missing;

@@ -12,10 +12,10 @@ use serde::Serialize;
 use super::run::{Run, RunColumn, RunError, RunInfo, RunLock, SCALES, special};
 use crate::{
     batch::{self, Caption, Column},
-    decoder::{self, ColumnInput, Scale},
+    decoder::{self, ColumnInput, Decoder, Scale},
     metrics,
     progress::Progress,
-    recipe::{EncoderSpec, Recipe},
+    recipe::{DecoderSection, EncoderSpec, Recipe},
     text::Tokenizer,
     trainer::{self, Hooks, Outcome, Score, TrainData},
 };
@@ -127,8 +127,12 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
     readers.iter().try_for_each(|reader| check_recipe(recipe, reader))?;
     let rows = Split::open(&cache, &options.cache, &readers, progress)?;
     let _lock = RunLock::take(&options.run)?;
-    let run = if options.resume && Run::exists(&options.run) {
-        resumed(recipe, &options.run)?
+    let (device, note) = decoder::device::resolve(&options.device)?;
+    note.iter().for_each(|note| progress.line(note));
+    let (run, decoder) = if options.resume && Run::exists(&options.run) {
+        let run = resumed(recipe, &options.run)?;
+        let decoder = resumed_decoder(&run, section, options, device)?;
+        (run, decoder)
     } else if Run::exists(&options.run) {
         return Err(RunError::Exists { folder: options.run.clone() }.into());
     } else {
@@ -140,11 +144,20 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
                 input: ColumnInput::of_shape(name, reader.row_shape()),
             })
             .collect::<Vec<_>>();
+        let tokenizer = match recipe.tokenizer.path(&options.data, section.spec.pretrained()) {
+            Some(path) => Tokenizer::load(&path)?,
+            None => {
+                let captions = rows.training_captions(cache.rows());
+                Tokenizer::train(captions.iter().map(String::as_str), &recipe.tokenizer)?
+            }
+        };
+        // Before anything is written: a decoder that cannot be built leaves no run behind.
+        let (spec, seed) = (section.spec.at(&options.data), recipe.train.seed);
+        let inputs: Vec<ColumnInput> = columns.iter().map(|column| column.input.clone()).collect();
+        let decoder = decoder::build(&spec, &inputs, tokenizer.vocab_size(), seed, device)?;
         if section.standardize {
             write_scales(&cache, &columns, &rows.train, &options.run)?;
         }
-        let tokenizer =
-            Tokenizer::train(rows.training_captions(cache.rows()).iter().map(String::as_str), &recipe.tokenizer)?;
         let info = RunInfo {
             icecap: env!("CARGO_PKG_VERSION").to_owned(),
             cache: std::path::absolute(&options.cache)?,
@@ -157,11 +170,29 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
             data: std::path::absolute(&options.data)?,
             columns,
         };
-        Run::create(&options.run, info, recipe.clone(), tokenizer)?
+        (Run::create(&options.run, info, recipe.clone(), tokenizer)?, decoder)
     };
     let readers = run.columns(&cache, &options.cache)?;
     let columns = run.view(readers.into_iter().map(batch::cached).collect())?;
-    fit(&run, &rows, &cache, columns, options, progress)
+    fit(&run, decoder, &rows, &cache, columns, options.resume, progress)
+}
+
+/// The decoder of a run that goes on; its weights are read by the trainer.
+fn resumed_decoder(
+    run: &Run,
+    section: &DecoderSection,
+    options: &TrainOptions,
+    device: decoder::device::Device,
+) -> Result<Box<dyn Decoder>> {
+    let inputs: Vec<ColumnInput> = run.info.columns.iter().map(|column| column.input.clone()).collect();
+    let vocab = run.tokenizer.vocab_size();
+    match trainer::find_checkpoint(&run.folder, "last") {
+        // Pretrained weights are needed once: a run goes on without their folder.
+        Some(folder) if section.spec.pretrained().is_some() => {
+            Ok(decoder::load(&folder, &section.spec, &inputs, vocab, device)?)
+        }
+        _ => Ok(decoder::build(&section.spec.at(&options.data), &inputs, vocab, run.recipe.train.seed, device)?),
+    }
 }
 
 /// The scales of the columns over the training rows, for [`Run::view`].
@@ -174,18 +205,14 @@ fn write_scales(cache: &Cache, columns: &[RunColumn], rows: &[u32], folder: &Pat
 
 fn fit(
     run: &Run,
+    mut decoder: Box<dyn Decoder>,
     rows: &Split,
     cache: &Cache,
     columns: Vec<Arc<dyn Column>>,
-    options: &TrainOptions,
+    resume: bool,
     progress: &dyn Progress,
 ) -> Result<TrainReport> {
-    let (device, note) = decoder::device::resolve(&options.device)?;
-    note.iter().for_each(|note| progress.line(note));
-    let section = run.recipe.decoder(&run.folder.display().to_string(), "train")?;
-    let inputs: Vec<ColumnInput> = run.info.columns.iter().map(|column| column.input.clone()).collect();
-    let spec = &run.recipe.train;
-    let mut decoder = decoder::build(&section.spec, &inputs, run.tokenizer.vocab_size(), spec.seed, device)?;
+    let (spec, vocab) = (&run.recipe.train, run.tokenizer.vocab_size());
     let data = TrainData {
         source: source(run, cache)?,
         columns,
@@ -194,11 +221,14 @@ fn fit(
         special: special(&run.tokenizer),
     };
     let parameters = decoder.params().flat().numel();
+    let frozen = match decoder.params().frozen_count() {
+        0 => String::new(),
+        frozen => format!(" and {:.1} M frozen", frozen as f64 / 1e6),
+    };
     progress.line(&format!(
-        "{} captions of {} images, {} words, {:.1} M parameters",
+        "{} captions of {} images, {vocab} words, {:.1} M parameters{frozen}",
         data.captions.len(),
         rows.train.len(),
-        run.tokenizer.vocab_size(),
         parameters as f64 / 1e6
     ));
     let references: Vec<Vec<String>> = rows.validation.iter().map(|row| captions_of(cache.rows(), *row)).collect();
@@ -217,7 +247,7 @@ fn fit(
             Ok(Score { value: 100.0 * scores.cider, shown })
         },
     };
-    let resume = options.resume && trainer::find_checkpoint(&run.folder, "last").is_some();
+    let resume = resume && trainer::find_checkpoint(&run.folder, "last").is_some();
     let outcome = trainer::train(decoder.as_mut(), spec, &data, &run.folder, resume, &hooks)?;
     Ok(report(&outcome, parameters))
 }

@@ -36,6 +36,9 @@ pub enum TextError {
         /// The smallest size possible.
         least: usize,
     },
+    /// The spec names a file.
+    #[error("the tokenizer comes from a file and isn't trained\nhint: load that file")]
+    NotTrained,
     /// `tokenizers` refused to train.
     #[error("couldn't train the tokenizer")]
     Train(#[source] Source),
@@ -106,6 +109,10 @@ mod tests {
         insta::assert_snapshot!(TextError::VocabularyTooSmall { vocabulary: 100, least: 260 }, @r"
         a byte-level vocabulary of `100` tokens is too small
         hint: take at least 260, one for each byte and special token
+        ");
+        insta::assert_snapshot!(TextError::NotTrained, @r"
+        the tokenizer comes from a file and isn't trained
+        hint: load that file
         ");
         insta::assert_snapshot!(TextError::Train("boom".into()), @"couldn't train the tokenizer");
     }

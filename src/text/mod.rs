@@ -87,6 +87,16 @@ impl Tokenizer {
         self.write(path).map_err(|source| TextError::Write { path: path.into(), source })
     }
 
+    /// The `tokenizer_config.json` that transformers wants beside `tokenizer.json`.
+    #[must_use]
+    pub fn config(&self) -> serde_json::Value {
+        let mut config = serde_json::json!({"tokenizer_class": "PreTrainedTokenizerFast"});
+        for (role, id) in self.special.roles() {
+            config[role] = self.token(id).into();
+        }
+        config
+    }
+
     fn write(&self, path: &Path) -> std::io::Result<()> {
         let json = self.inner.to_string(true).map_err(std::io::Error::other)?;
         let sibling = path.with_extension("json.partial");

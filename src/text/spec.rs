@@ -1,5 +1,7 @@
 //! The tokenizer as a recipe asks for it.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 /// How captions become token ids.
@@ -21,6 +23,26 @@ pub enum TokenizerSpec {
         #[serde(default = "default_bpe_vocabulary")]
         vocabulary: usize,
     },
+    /// A tokenizer.json that is there already.
+    File {
+        /// The file; in a recipe, found from `--data`.
+        file: PathBuf,
+    },
+    /// The tokenizer.json in the folder of the decoder's pretrained weights: what a recipe without a `[tokenizer]` means
+    /// where it has such a folder.
+    Pretrained,
+}
+
+impl TokenizerSpec {
+    /// The file to read, found from `data`, where the tokenizer is not trained; `folder` holds the decoder's weights.
+    #[must_use]
+    pub fn path(&self, data: &Path, folder: Option<&Path>) -> Option<PathBuf> {
+        match self {
+            Self::Word { .. } | Self::Bpe { .. } => None,
+            Self::File { file } => Some(data.join(file)),
+            Self::Pretrained => Some(data.join(folder.unwrap_or(Path::new(""))).join("tokenizer.json")),
+        }
+    }
 }
 
 impl Default for TokenizerSpec {
@@ -48,6 +70,15 @@ mod tests {
         assert_eq!(spec, TokenizerSpec::default());
         let spec: TokenizerSpec = serde_json::from_str(r#"{"kind": "bpe"}"#).unwrap();
         assert_eq!(spec, TokenizerSpec::Bpe { vocabulary: 8_192 });
+    }
+
+    #[test]
+    fn files_are_found_from_the_data() {
+        let (data, folder) = (Path::new("data"), Path::new("gpt2"));
+        let spec: TokenizerSpec = serde_json::from_str(r#"{"kind": "file", "file": "own/tokenizer.json"}"#).unwrap();
+        assert_eq!(spec.path(data, None), Some("data/own/tokenizer.json".into()));
+        assert_eq!(TokenizerSpec::Pretrained.path(data, Some(folder)), Some("data/gpt2/tokenizer.json".into()));
+        assert_eq!(TokenizerSpec::default().path(data, Some(folder)), None);
     }
 
     #[test]

@@ -37,6 +37,12 @@ impl SpecialIds {
         Some(Self { pad: first(&PADS).unwrap_or(eos), bos: first(&BEGINS).unwrap_or(eos), eos, unk: first(&UNKNOWNS) })
     }
 
+    /// The tokens by their roles in Hugging Face's words: `bos_token` and its siblings.
+    pub(super) fn roles(self) -> Vec<(&'static str, u32)> {
+        let always = [("bos_token", self.bos), ("eos_token", self.eos), ("pad_token", self.pad)];
+        always.into_iter().chain(self.unk.map(|unk| ("unk_token", unk))).collect()
+    }
+
     /// The known end tokens, for a message.
     pub(super) fn known_ends() -> String {
         ENDS.map(|name| format!("`{name}`")).join(", ")

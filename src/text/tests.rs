@@ -32,6 +32,15 @@ fn special_tokens_come_first() {
 }
 
 #[test]
+fn roles_are_told_in_transformers_words() {
+    let expected = serde_json::json!({
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>",
+        "unk_token": "<unk>",
+    });
+    assert_eq!(word(1).config(), expected);
+}
+
+#[test]
 fn words_are_the_commonest_first() {
     let tokenizer = word(2);
     assert_eq!(tokenizer.token(4).as_deref(), Some("a"));

@@ -43,6 +43,7 @@ pub(super) fn train(captions: &[&str], spec: &TokenizerSpec) -> Result<Inner, Te
     match *spec {
         TokenizerSpec::Word { min_count, max_vocabulary } => word(captions, min_count, max_vocabulary),
         TokenizerSpec::Bpe { vocabulary } => bpe(captions, vocabulary),
+        TokenizerSpec::File { .. } | TokenizerSpec::Pretrained => Err(TextError::NotTrained),
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{TrainData, TrainError, TrainSpec, optimizer::AdamW};
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Special};
 
 /// The version of state.json.
 const VERSION: u32 = 2;
@@ -129,6 +129,7 @@ pub(super) fn save(
     decoder: &dyn Decoder,
     optimizer: &AdamW,
     state: &TrainState,
+    special: Special,
 ) -> Result<(), TrainError> {
     let folder = run.join("checkpoints");
     let fresh = folder.join(format!(".{name}.new"));
@@ -141,11 +142,23 @@ pub(super) fn save(
         serde_json::to_string_pretty(state).map_err(|source| TrainError::State { path: path.clone(), source })?;
     let written = File::create(&path).and_then(|mut file| writeln!(file, "{text}"));
     written.map_err(|source| io("write", &path, source))?;
-    for file in ["model.safetensors", "optimizer.safetensors", "state.json"] {
+    let mut files = decoder.write_beside(&fresh, special)?;
+    files.extend(copy_tokenizer(run, &fresh)?);
+    for file in files.into_iter().chain(["model.safetensors", "optimizer.safetensors", "state.json"]) {
         sync(&fresh.join(file))?;
     }
     sync(&fresh)?;
     publish(&folder, name, &fresh)
+}
+
+/// The run's tokenizer, where it has one: weights are of little use without it.
+fn copy_tokenizer(run: &Path, fresh: &Path) -> Result<Option<&'static str>, TrainError> {
+    let (name, path) = ("tokenizer.json", run.join("tokenizer.json"));
+    match fs::copy(&path, fresh.join(name)) {
+        Ok(_) => Ok(Some(name)),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(io("copy", &path, source)),
+    }
 }
 
 /// Puts `fresh` in the place of the checkpoint before it.

@@ -39,6 +39,18 @@ pub enum TrainError {
         /// Tokens that the decoder knows.
         vocab: usize,
     },
+    /// A caption for which the decoder has too few places.
+    #[error(
+        "a training caption of row `{row}` has `{tokens}` tokens, but after the image the decoder has places for `{limit}`\nhint: lower `train.max_tokens` to {limit}, raise `decoder.positions`, or pool the column to fewer vectors"
+    )]
+    TooLong {
+        /// The image's row in the cache.
+        row: u32,
+        /// Its tokens that would be learned, the end mark counted.
+        tokens: usize,
+        /// Tokens that there are places for.
+        limit: usize,
+    },
     /// The columns are not those the decoder was built for.
     #[error(
         "the column `{name}` gives `{found}` numbers an image (vectors x width), but the decoder expects `{expected}`\nhint: build the decoder for the columns it is trained on"
@@ -144,6 +156,7 @@ mod tests {
             TrainError::NoCaptions,
             TrainError::NoValidation,
             TrainError::Token { row: 3, token: 900, vocab: 800 },
+            TrainError::TooLong { row: 3, tokens: 30, limit: 20 },
             TrainError::Column { name: "grid".into(), found: "49 x 1280".into(), expected: "1 x 1280".into() },
             TrainError::Columns { found: 2, expected: 1 },
             TrainError::Diverged { step: 7, steps: 5, learning_rate: 0.1, clip: 5.0 },
@@ -167,6 +180,9 @@ mod tests {
 
         a training caption of row `3` holds the token `900`, but the vocabulary has `800`
         hint: the tokenizer and the decoder belong to different runs
+
+        a training caption of row `3` has `30` tokens, but after the image the decoder has places for `20`
+        hint: lower `train.max_tokens` to 20, raise `decoder.positions`, or pool the column to fewer vectors
 
         the column `grid` gives `49 x 1280` numbers an image (vectors x width), but the decoder expects `1 x 1280`
         hint: build the decoder for the columns it is trained on

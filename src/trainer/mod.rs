@@ -11,6 +11,8 @@ mod log;
 mod memory;
 mod open;
 mod optimizer;
+#[cfg(test)]
+mod parity_gpt2;
 mod run;
 mod schedule;
 mod spec;

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Refuses data that the decoder cannot be trained on.
-pub(super) fn check(decoder: &dyn Decoder, data: &TrainData) -> Result<(), TrainError> {
+pub(super) fn check(decoder: &dyn Decoder, spec: &TrainSpec, data: &TrainData) -> Result<(), TrainError> {
     if data.captions.is_empty() {
         return Err(TrainError::NoCaptions);
     }
@@ -20,6 +20,10 @@ pub(super) fn check(decoder: &dyn Decoder, data: &TrainData) -> Result<(), Train
     for caption in data.captions.iter() {
         if let Some(&token) = caption.tokens.iter().find(|&&token| token as usize >= vocab) {
             return Err(TrainError::Token { row: caption.row, token, vocab });
+        }
+        let tokens = (caption.tokens.len() + 1).min(spec.max_tokens);
+        if let Some(limit) = decoder.limit().filter(|limit| tokens > *limit) {
+            return Err(TrainError::TooLong { row: caption.row, tokens, limit });
         }
     }
     let inputs = decoder.inputs();

@@ -58,7 +58,7 @@ impl<'a> Run<'a> {
         resume: bool,
         hooks: &'a Hooks<'a>,
     ) -> Result<Self, TrainError> {
-        check(decoder, data)?;
+        check(decoder, spec, data)?;
         fs::create_dir_all(folder).map_err(|source| io("create", folder, source))?;
         let mut optimizer = AdamW::new(decoder.params(), spec);
         let state = state(decoder, &mut optimizer, spec, data, folder, resume)?;
@@ -236,7 +236,7 @@ impl<'a> Run<'a> {
         let rate = learning_rate(self.spec, self.state.step.saturating_sub(1), self.plan.steps);
         self.window.read(&mut self.state, self.spec, rate)?;
         self.saved = Instant::now();
-        checkpoint::save(self.folder, name, self.decoder, &self.optimizer, &self.state)
+        checkpoint::save(self.folder, name, self.decoder, &self.optimizer, &self.state, self.data.special)
     }
 }
 

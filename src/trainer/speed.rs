@@ -7,14 +7,15 @@ use tch::{Device, Kind};
 use super::*;
 use crate::{
     batch::random::SplitMix,
-    decoder::{AttentionLstmSpec, ColumnInput, DecoderSpec, LstmSpec, build},
+    decoder::{AttentionLstmSpec, ColumnInput, DecoderSpec, Gpt2Mapping, Gpt2Spec, LstmSpec, build},
     progress::Silent,
 };
 
-const VOCAB: usize = 2540;
-
 /// Features that are in memory already.
-struct Held(Vec<u8>);
+struct Held {
+    bytes: Vec<u8>,
+    shape: [usize; 2],
+}
 
 impl Column for Held {
     fn name(&self) -> &str {
@@ -24,13 +25,13 @@ impl Column for Held {
         Kind::Half
     }
     fn row_shape(&self) -> &[usize] {
-        &[49, 1280]
+        &self.shape
     }
     fn gather(&self, rows: &[u32], out: &mut [u8]) -> Vec<usize> {
-        let row_bytes = 49 * 1280 * 2;
+        let row_bytes = self.shape[0] * self.shape[1] * 2;
         for (&row, out) in rows.iter().zip(out.chunks_exact_mut(row_bytes)) {
-            let start = row as usize % (self.0.len() / row_bytes) * row_bytes;
-            out.copy_from_slice(&self.0[start..start + row_bytes]);
+            let start = row as usize % (self.bytes.len() / row_bytes) * row_bytes;
+            out.copy_from_slice(&self.bytes[start..start + row_bytes]);
         }
         vec![]
     }
@@ -50,26 +51,37 @@ fn cpu_seconds() -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-fn data(captions: usize) -> TrainData {
+/// A model to be measured: its vocabulary, the vectors an image and the captions a batch.
+#[derive(Clone, Copy)]
+struct Sizes {
+    vocab: usize,
+    vectors: usize,
+    batch: usize,
+}
+
+const LSTM: Sizes = Sizes { vocab: 2540, vectors: 49, batch: 100 };
+
+fn data(captions: usize, sizes: Sizes) -> TrainData {
     let mut random = SplitMix::new(1);
-    let features = (0..40 * 49 * 1280).flat_map(|_| half::f16::from_f32(random.unit()).to_le_bytes()).collect();
+    let shape = [sizes.vectors, 1280];
+    let bytes = (0..40 * shape[0] * shape[1]).flat_map(|_| half::f16::from_f32(random.unit()).to_le_bytes()).collect();
     let captions = (0..captions).map(|index| Caption {
         row: index as u32 / 5,
-        tokens: (0..length(index)).map(|_| 4 + random.below(VOCAB - 4) as u32).collect(),
+        tokens: (0..length(index)).map(|_| 4 + random.below(sizes.vocab - 4) as u32).collect(),
     });
     TrainData {
         source: String::new(),
-        columns: vec![Arc::new(Held(features))],
+        columns: vec![Arc::new(Held { bytes, shape })],
         captions: captions.collect(),
         validation: vec![0],
         special: Special { bos: 1, eos: 2, unk: Some(3), pad: 0 },
     }
 }
 
-fn measure(name: &str, decoder: &DecoderSpec, together: usize, steps: u64) {
-    let inputs = [ColumnInput { name: "grid".into(), vectors: 49, width: 1280 }];
-    let mut decoder = build(decoder, &inputs, VOCAB, 0, Device::Cpu).unwrap();
-    let data = data(6000);
+fn measure(name: &str, decoder: &DecoderSpec, together: usize, steps: u64, sizes: Sizes) {
+    let inputs = [ColumnInput { name: "grid".into(), vectors: sizes.vectors as i64, width: 1280 }];
+    let mut decoder = build(decoder, &inputs, sizes.vocab, 0, Device::Cpu).unwrap();
+    let data = data(6000, sizes);
     let hooks = Hooks {
         progress: &Silent,
         name: &|row| row.to_string(),
@@ -77,7 +89,8 @@ fn measure(name: &str, decoder: &DecoderSpec, together: usize, steps: u64) {
         score: &|_| Ok(Score { value: 0.0, shown: vec![] }),
     };
     let mut go = |steps| {
-        let spec = TrainSpec { steps: Some(steps), together, validate_every: 1e6, ..TrainSpec::default() };
+        let spec =
+            TrainSpec { steps: Some(steps), together, batch: sizes.batch, validate_every: 1e6, ..TrainSpec::default() };
         let run = tempfile::tempdir().unwrap();
         let (begun, used) = (Instant::now(), cpu_seconds());
         let outcome = train(decoder.as_mut(), &spec, &data, run.path(), false, &hooks).unwrap();
@@ -96,8 +109,33 @@ fn tokens_per_second() {
     let steps = env::var("ICECAP_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(12);
     let attention = DecoderSpec::AttentionLstm(AttentionLstmSpec::default());
     let lstm = DecoderSpec::Lstm(LstmSpec::default());
-    measure("attention-lstm, 5 an image", &attention, 5, steps);
-    measure("attention-lstm, 1 an image", &attention, 1, steps);
-    measure("lstm, 5 an image", &lstm, 5, steps);
-    measure("lstm, 1 an image", &lstm, 1, steps);
+    measure("attention-lstm, 5 an image", &attention, 5, steps, LSTM);
+    measure("attention-lstm, 1 an image", &attention, 1, steps, LSTM);
+    measure("lstm, 5 an image", &lstm, 5, steps, LSTM);
+    measure("lstm, 1 an image", &lstm, 1, steps, LSTM);
+}
+
+#[test]
+#[ignore = "a measurement, not a check: run by benches/train_gpt2_torch.py"]
+fn gpt2_tokens_per_second() {
+    let steps = env::var("ICECAP_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(6);
+    let small = Gpt2Spec { positions: 128, ..Gpt2Spec::default() };
+    let (width, layers, heads) = (768, 12, 12);
+    let clip = Gpt2Spec { width, layers, heads, positions: 1024, mapping: Gpt2Mapping::Mlp, ..Gpt2Spec::default() };
+    let grid = Sizes { vocab: 2540, vectors: 49, batch: 100 };
+    let pooled = Sizes { vocab: 50_257, vectors: 1, batch: 40 };
+    let models = [("small", small, grid), ("124M", clip, pooled)];
+    let only = env::var("ICECAP_MODEL").ok();
+    for (name, spec, sizes) in models.into_iter().filter(|(name, ..)| only.as_deref().is_none_or(|only| only == *name))
+    {
+        for together in [5, 1] {
+            measure(
+                &format!("gpt2 {name}, {together} an image"),
+                &DecoderSpec::Gpt2(spec.clone()),
+                together,
+                steps,
+                sizes,
+            );
+        }
+    }
 }

@@ -6,7 +6,7 @@ use tch::{Device, Kind};
 
 use super::*;
 use crate::{
-    decoder::{AttentionLstmSpec, ColumnInput, DecoderSpec, LstmSpec, build},
+    decoder::{AttentionLstmSpec, ColumnInput, DecoderSpec, Gpt2Spec, LstmSpec, build},
     progress::Silent,
 };
 
@@ -77,7 +77,13 @@ fn small(kind: &str) -> DecoderSpec {
         dropout: 0.2,
         ..AttentionLstmSpec::default()
     };
-    if kind == "lstm" { DecoderSpec::Lstm(lstm) } else { DecoderSpec::AttentionLstm(attention) }
+    let gpt2 = Gpt2Spec { width: 16, layers: 2, heads: 2, positions: 12, dropout: 0.2, ..Gpt2Spec::default() };
+    match kind {
+        "lstm" => DecoderSpec::Lstm(lstm),
+        "attention-lstm" => DecoderSpec::AttentionLstm(attention),
+        "gpt2" => DecoderSpec::Gpt2(gpt2),
+        _ => DecoderSpec::Gpt2(Gpt2Spec { positions: 8, ..gpt2 }),
+    }
 }
 
 /// The share of captions whose first word is right.
@@ -103,7 +109,7 @@ fn model(run: &Path, file: &str) -> Vec<u8> {
 
 #[test]
 fn a_training_cut_in_two_gives_the_same_bytes() {
-    for kind in ["lstm", "attention-lstm"] {
+    for kind in ["lstm", "attention-lstm", "gpt2"] {
         let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let spec = TrainSpec { schedule: Schedule::Constant, validate_every: 100.0, ..spec() };
         let until = |steps| TrainSpec { steps: Some(steps), ..spec.clone() };
@@ -119,8 +125,8 @@ fn a_training_cut_in_two_gives_the_same_bytes() {
 }
 
 #[test]
-fn both_decoders_learn_what_the_features_say() {
-    for kind in ["lstm", "attention-lstm"] {
+fn all_decoders_learn_what_the_features_say() {
+    for kind in ["lstm", "attention-lstm", "gpt2"] {
         let run = tempfile::tempdir().unwrap();
         let spec = TrainSpec { epochs: 80, schedule: Schedule::Constant, validate_every: 20.0, ..spec() };
         let outcome = go(&spec, kind, &data(false), run.path(), false).unwrap();
@@ -172,6 +178,10 @@ fn data_that_does_not_fit_is_refused_before_the_first_step() {
     let foreign = [Caption { row: 7, tokens: vec![4, 12] }].into();
     let error = fails(TrainData { captions: foreign, ..data(false) });
     assert!(matches!(error, TrainError::Token { row: 7, token: 12, vocab: 12 }));
+    // 8 places, of which <img> and three vectors take 4.
+    let long = [Caption { row: 7, tokens: vec![4; 4] }].into();
+    let error = go(&spec(), "short gpt2", &TrainData { captions: long, ..data(false) }, run.path(), false).unwrap_err();
+    assert!(matches!(error, TrainError::TooLong { row: 7, tokens: 5, limit: 4 }), "{error}");
     let columns = [data(false).columns, data(false).columns].concat();
     assert!(matches!(fails(TrainData { columns, ..data(false) }), TrainError::Columns { found: 2, expected: 1 }));
 }

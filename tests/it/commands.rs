@@ -23,6 +23,7 @@ fn help_and_usage() {
         "train",
         "caption",
         "evaluate",
+        "export-run",
     ] {
         let help = place.icecap(&format!("{command} --help")).good().out;
         assert!(help.contains("Example:"), "{command} has no example:\n{help}");

@@ -3,6 +3,7 @@
 mod commands;
 mod detector;
 mod fetching;
+mod gpt2;
 mod journey;
 mod layers;
 mod regions;

@@ -1,0 +1,116 @@
+"""Training speed of gpt2: icecap against a ClipCap-style loop over Hugging Face's GPT-2 (pip install transformers), on made-up data.
+
+    python benches/train_gpt2_torch.py [--threads 2] [--steps 6] [--model small|124M] [--rounds 2]
+
+`124M`: GPT-2 small, 50,257 words, ClipCap's MLP from one vector to 10, batches of 40 captions. `small`: the sizes of
+pipelines/flickr8k-gpt2.toml, 4 layers of 384 over a grid of 49, 2,540 words, batches of 100. Captions have Flickr8k's lengths. Both sides
+train on batches of captions of like length, five an image or one, with dropout .1 everywhere, label smoothing, clipping and AdamW. The
+loop is ClipCap's: one row a caption, padded to the batch's longest, logits of every place after the prefix. transformers runs its
+default attention (sdpa) and the eager one; the faster counts. Both sides take turns; tokens are those to predict, padding not
+counted. Where other programs share the processor, trust tokens per CPU second.
+"""
+
+import argparse
+import math
+import os
+import resource
+import subprocess
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+D = 1280
+MODELS = {
+    "small": dict(config=dict(vocab_size=2540, n_positions=128, n_embd=384, n_layer=4, n_head=6), vectors=49, prefix=49, batch=100),
+    "124M": dict(config=dict(), vectors=1, prefix=10, batch=40),
+}
+
+
+def length(i):
+    """The i-th caption's words: a spread like Flickr8k's, mean 10.8. The same formula stands in src/trainer/speed.rs."""
+    u = ((i * 7919) % 1000 + 0.5) / 1000
+    return min(max(round(10.8 + 2.1 * math.log(u / (1 - u))), 3), 30)
+
+
+class ClipCap(nn.Module):
+    def __init__(self, vectors, prefix, config, attention):
+        super().__init__()
+        self.gpt = GPT2LMHeadModel(GPT2Config(**config, attn_implementation=attention))
+        self.prefix, width = prefix, self.gpt.config.n_embd
+        inner = width * prefix // 2
+        self.map = nn.Linear(D, width) if vectors > 1 else nn.Sequential(nn.Linear(D, inner), nn.Tanh(), nn.Linear(inner, width * prefix))
+
+    def forward(self, features, tokens, mask):
+        words = self.gpt.transformer.wte(tokens)
+        image = self.map(features).view(len(tokens), self.prefix, -1)
+        mask = torch.cat([torch.ones(len(tokens), self.prefix), mask], 1)
+        logits = self.gpt(inputs_embeds=torch.cat([image, words], 1), attention_mask=mask).logits
+        logits = logits[:, self.prefix - 1 : -1]
+        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), tokens.masked_fill(mask[:, self.prefix :] == 0, -100).flatten(), label_smoothing=0.1)
+
+
+def batches(steps, model, together):
+    """Batches as icecap's: images' captions together, then sorted by length within a pool."""
+    batch, vocab = model["batch"], model["config"].get("vocab_size", 50257)
+    groups = [[length(i) for i in range(start, start + together)] for start in range(0, 32 * batch, together)]
+    groups.sort(key=max)
+    flat = [n for group in groups for n in group]
+    picked = [flat[start : start + batch] for start in range(0, len(flat), batch)]
+    picked = [picked[at * 7 % len(picked)] for at in range(steps)]
+    for words in picked:
+        longest = max(words) + 1
+        tokens, mask = torch.zeros(batch, longest, dtype=torch.long), torch.zeros(batch, longest)
+        for row, n in enumerate(words):
+            tokens[row, : n + 1] = torch.randint(4, vocab, (n + 1,))
+            mask[row, : n + 1] = 1
+        yield torch.rand(batch, model["vectors"], D), tokens, mask
+
+
+def cpu():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def train(name, together, steps, attention):
+    spec = MODELS[name]
+    model = ClipCap(spec["vectors"], spec["prefix"], spec["config"], attention)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+    tokens = 0
+    for step, (features, given, mask) in enumerate(list(batches(steps, spec, together))):
+        if step == 2:
+            wall, used, tokens = time.perf_counter(), cpu(), 0
+        optimizer.zero_grad()
+        model(features, given, mask).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        tokens += int(mask.sum())
+    wall, used = time.perf_counter() - wall, cpu() - used
+    label = f"gpt2 {name}, {together} an image, {attention}"
+    print(f"torch  {label:28} {tokens / wall:8.0f} tokens/s  {tokens / used:8.0f} tokens per CPU second", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--model", choices=list(MODELS))
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(args.threads)
+    threads = str(args.threads)
+    settings = {"OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads, "ICECAP_STEPS": str(args.steps)}
+    command = ["cargo", "test", "--release", "--quiet", "-p", "icecap", "--lib", "trainer::speed::gpt2", "--", "--ignored", "--nocapture"]
+    for name in [args.model] if args.model else list(MODELS):
+        for _ in range(args.rounds):
+            for together in (5, 1):
+                for attention in ("sdpa", "eager"):
+                    train(name, together, args.steps, attention)
+            subprocess.run(command, check=True, env={**os.environ, **settings, "ICECAP_MODEL": name})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+//! Logits, loss and their gradients together: each logit is computed once and kept in no graph.
+//!
+//! With 50,257 words the logits are the largest tensors of a step by far. torch's own differentiation keeps their
+//! log-softmax, and makes two more of their size on the way back; here they live a few rows at a time.
+
+use tch::{Kind, Tensor};
+
+/// Words whose logits live at once: enough for the products to be efficient.
+const AT_ONCE: i64 = 256;
+
+/// What the head came to.
+#[derive(Debug)]
+pub(super) struct Scored {
+    /// The mean loss: a scalar.
+    pub loss: Tensor,
+    /// Its gradient for the hidden states, `[P, W]`.
+    pub hidden: Tensor,
+    /// Its gradient for the head's weight `[V, W]`, where asked for.
+    pub weight: Option<Tensor>,
+}
+
+/// Mean cross entropy of `targets` `[P]` with label smoothing, by `hidden` `[P, W]` and `weight` `[V, W]`.
+///
+/// d loss / d logits = softmax - (1 - s) onehot - s / V, over `P`; its last term is the same for all words, and is added
+/// as one product at the end.
+pub(super) fn score(hidden: &Tensor, weight: &Tensor, targets: &Tensor, smoothing: f64, trained: bool) -> Scored {
+    let _guard = tch::no_grad_guard();
+    let (words, vocab) = (hidden.size()[0], weight.size()[0]);
+    let mut loss = Tensor::zeros([], (Kind::Float, hidden.device()));
+    let mut of_weight = trained.then(|| weight.zeros_like());
+    let mut of_hidden = Vec::with_capacity((words / AT_ONCE + 1) as usize);
+    for start in (0..words).step_by(AT_ONCE as usize) {
+        let count = AT_ONCE.min(words - start);
+        let (part, target) = (hidden.narrow(0, start, count), targets.narrow(0, start, count).unsqueeze(1));
+        let mut logits = part.mm(&weight.tr()).log_softmax(-1, Kind::Float); // [n, V]
+        loss -= logits.gather(1, &target, false).sum(Kind::Float) * (1.0 - smoothing);
+        if smoothing > 0.0 {
+            loss -= logits.sum(Kind::Float) * (smoothing / vocab as f64);
+        }
+        let _ = logits.exp_();
+        let right = target.ones_like().to_kind(Kind::Float) * (smoothing - 1.0);
+        let _ = logits.scatter_add_(1, &target, &right);
+        of_hidden.push(logits.mm(weight) / words as f64);
+        if let Some(sum) = &mut of_weight {
+            let _ = sum.addmm_(&logits.tr(), &(part / words as f64));
+        }
+    }
+    let mut of_hidden = Tensor::cat(&of_hidden, 0);
+    if smoothing > 0.0 {
+        let share = smoothing / vocab as f64 / words as f64;
+        of_hidden -= weight.sum_dim_intlist(0, true, Kind::Float) * share;
+        if let Some(sum) = &mut of_weight {
+            *sum -= hidden.sum_dim_intlist(0, true, Kind::Float) * share;
+        }
+    }
+    Scored { loss: loss / words as f64, hidden: of_hidden, weight: of_weight }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Reduction};
+
+    use super::*;
+
+    #[test]
+    fn agrees_with_torch_over_several_parts() {
+        tch::manual_seed(3);
+        let draw = |shape: [i64; 2]| Tensor::randn(shape, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let words = AT_ONCE + 7;
+        let (hidden, weight) = (draw([words, 6]), draw([11, 6]));
+        let targets = Tensor::arange(words, (Kind::Int64, Device::Cpu)).remainder(11);
+        for smoothing in [0.0, 0.1] {
+            let logits = hidden.mm(&weight.tr());
+            let loss = logits.cross_entropy_loss::<Tensor>(&targets, None, Reduction::Mean, -100, smoothing);
+            let expected = Tensor::run_backward(&[&loss], &[&hidden, &weight], false, false);
+            let found = score(&hidden, &weight, &targets, smoothing, true);
+            let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+            assert!(apart(&loss, &found.loss) < 1e-6);
+            assert!(apart(&expected[0], &found.hidden) < 1e-7);
+            assert!(apart(&expected[1], &found.weight.unwrap()) < 1e-6);
+            assert!(score(&hidden, &weight, &targets, smoothing, false).weight.is_none());
+        }
+    }
+}

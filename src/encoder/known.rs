@@ -79,7 +79,7 @@ mod tests {
     fn a_model_that_is_neither_name_nor_file_names_the_nearest() {
         insta::assert_snapshot!(absent("resnet19", Path::new("data/resnet19")), @r"
         `resnet19` is neither a known encoder nor a file: there is no `data/resnet19`; nearest: `resnet18`, `resnet101`, `resnet34`
-        hint: known are resnet18, resnet34, resnet50, resnet101, densenet121, inception_v3; a path starts from the folder given by --data
+        hint: known are resnet18, resnet34, resnet50, resnet101, densenet121, inception_v3, fasterrcnn_resnet50_fpn; a path starts from the folder given by --data
         ");
     }
 

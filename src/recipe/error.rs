@@ -36,7 +36,8 @@ pub enum RecipeError {
     },
     /// A `--set` of a place that the recipe doesn't have.
     #[error(
-        "`--set {given}`: there is no `{at}`: {found}\nhint: the first [[column]] is `column.0`, its pooling `column.0.pool`"
+        "`--set {given}`: there is no `{at}`: {found}\nhint: a place is a section and a key, such as `decoder.hidden`; \
+         columns are counted from 0, as in `column.0.pool`"
     )]
     SetPlace {
         /// What was given.

@@ -175,7 +175,8 @@ impl Recipe {
             _ => {}
         }
         numbers::check(self, &mut fault);
-        if ![["decoder", "kind"], ["decoder", "pretrained"], ["tokenizer", "kind"]].iter().any(|place| is_unread(place)) {
+        if ![["decoder", "kind"], ["decoder", "pretrained"], ["tokenizer", "kind"]].iter().any(|place| is_unread(place))
+        {
             self.check_tokenizer(&mut fault);
         }
         if self.columns.is_empty() {
@@ -237,7 +238,8 @@ fn put(document: &mut toml_edit::DocumentMut, given: &str) -> Result<(), RecipeE
                 let count = tables.len();
                 let index: usize = key.parse().unwrap_or(count);
                 if index >= count {
-                    return Err(nowhere(format!("`{}` has {count} entries, counted from 0", keys[..depth].join("."))));
+                    let last = count.saturating_sub(1);
+                    return Err(nowhere(format!("the last one is `{}.{last}`", keys[..depth].join("."))));
                 }
                 &mut item[index]
             }

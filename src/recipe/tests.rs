@@ -1,3 +1,5 @@
+mod faults;
+
 use super::*;
 
 const GOOD: &str = r#"
@@ -161,16 +163,16 @@ fn what_a_column_cannot_mean_is_shown_under_its_key() {
        |
     17 | views = ["hflip", "hflip"]
        |         ^^^^^^^^^^^^^^^^^^ make two columns of it: a decoder reads several
-    column `grid` has a `seed` and no random views
-      --> recipe.toml:18:8
-       |
-    18 | seed = 3
-       |        ^ drop it, or add `random:4`
     column `grid` names the view `hflip` twice
       --> recipe.toml:17:9
        |
     17 | views = ["hflip", "hflip"]
        |         ^^^^^^^^^^^^^^^^^^ each view makes one vector: name it once
+    column `grid` has a `seed` and no random views
+      --> recipe.toml:18:8
+       |
+    18 | seed = 3
+       |        ^ drop it, or add `random:4`
     "#);
     let more = "views = [\"random:2\", \"random:3\"]\n";
     insta::assert_snapshot!(fails(&GOOD.replace("pool = \"4x4\"\n", more)), @r#"
@@ -248,51 +250,6 @@ fn every_recipe_in_pipelines_loads() {
         }
     }
     assert!(seen >= 3);
-}
-
-#[test]
-fn an_unknown_word_and_a_missing_key_hide_nothing() {
-    let text = GOOD
-        .replace("kind = \"lstm\"", "kind = \"foo\"")
-        .replace("tap = \"layer2\"\n", "")
-        .replace("[\"grid\"]", "[\"grit\"]")
-        .replace("resize = 64", "resiz = 64")
-        .replace("train = 8", "train = \"many\"\nside = -3")
-        + "[train]\nlearnin_rate = 1\nbatch = 0\n[decode]\nbeam = 0\n";
-    insta::assert_snapshot!(fails(&text), @"");
-}
-
-#[test]
-fn a_recipe_of_nothing_says_what_it_lacks() {
-    insta::assert_snapshot!(fails("[decoder]\nkind = \"lstm\"\nhiden = 3\n"), @"");
-}
-
-#[test]
-fn a_wrong_type_deep_inside_is_one_fault_at_its_place() {
-    let coco = "[dataset]\nformat = \"coco\"\ntrain = { captions = \"c.json\", imagez = \"i\" }\nval = 3\n";
-    let text = coco.to_owned() + &GOOD[GOOD.find("[encoder]").expect("an encoder")..];
-    insta::assert_snapshot!(fails(&text), @"");
-}
-
-#[test]
-fn faults_of_meaning_are_shown_with_the_others() {
-    let text = GOOD.replace("hidden = 64", "hiden = 64\ndropout = 1.5")
-        + "[[column]]\nname = \"grid\"\ntap = 3\n[[column]]\nname = \"../up\"\ntap = \"x\"\npool = \"7\"\n";
-    insta::assert_snapshot!(fails(&text), @"");
-}
-
-#[test]
-fn numbers_that_can_not_work_are_found_before_anything_is_encoded() {
-    let text = GOOD.replace("hidden = 64", "hidden = 0").replace("std = [0.5, 0.5, 0.5]", "std = [0, 0, 0]")
-        + "[train]\nbatch = 0\nlabel_smoothing = 1.0\n";
-    insta::assert_snapshot!(fails(&text), @"");
-}
-
-#[test]
-fn a_set_of_a_place_that_is_not_there_says_so() {
-    let set = |given: &str| Recipe::parse(GOOD, "recipe.toml", &[given.to_owned()]).expect_err("no such place");
-    insta::assert_snapshot!(set("column.7.pool=4x4"), @"");
-    insta::assert_snapshot!(set("decoder.hidden.width=4"), @"");
 }
 
 /// Whether the faults of a text hold each of these lines.

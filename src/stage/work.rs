@@ -101,7 +101,7 @@ impl Work {
             if let Err(mut lacking) = check_missing(writer, max_missing) {
                 writer.flush()?;
                 lacking.pictures = first(cache, &lacking.column);
-                return Err(lacking.into());
+                return Err((*lacking).into());
             }
         }
         let finish = |writer: ColumnWriter| {
@@ -112,7 +112,7 @@ impl Work {
     }
 }
 
-pub(super) fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), TooManyMissing> {
+pub(super) fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), Box<TooManyMissing>> {
     let rows = writer.rows_held();
     let by_reason = writer.missing_by_reason();
     let missing: u32 = by_reason.values().sum();
@@ -120,7 +120,7 @@ pub(super) fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), T
         return Ok(());
     }
     let listed: Vec<String> = by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    Err(TooManyMissing {
+    Err(Box::new(TooManyMissing {
         column: writer.plan().name.clone(),
         missing,
         rows,
@@ -129,7 +129,7 @@ pub(super) fn check_missing(writer: &ColumnWriter, allowed: f64) -> Result<(), T
         allowed: format!("{}%", (allowed * 1000.0).round() / 10.0),
         enough: (100.0 * f64::from(missing) / f64::from(rows)).ceil() as u64,
         remedy: remedy(&by_reason),
-    })
+    }))
 }
 
 /// One worker: the encoder's sessions, writing into the shards of all columns.

@@ -81,7 +81,7 @@ impl Search {
         match complaint {
             Complaint::Unknown { table, key, known } => self.drop_key(table, key, known),
             Complaint::Variant { path, value, known } => self.guess::<T>(path, value, known),
-            Complaint::Missing { table, key } => self.stand_in::<T>(table, key),
+            Complaint::Missing { table, key } => self.stand_in::<T>(&table, &key),
             Complaint::Other { path, message } => self.drop_value::<T>(path, message),
         }
     }
@@ -137,10 +137,10 @@ impl Search {
     }
 
     /// Puts something where `key` is missing. Where serde lost the path, the table is one further down.
-    fn stand_in<T: DeserializeOwned>(&mut self, table: Path, key: String) -> bool {
-        let complaint = Complaint::Missing { table: table.clone(), key: key.clone() };
-        for table in tree::tables(&self.tree, &table) {
-            let path: Path = table.iter().cloned().chain([key.clone()]).collect();
+    fn stand_in<T: DeserializeOwned>(&mut self, table: &[String], key: &str) -> bool {
+        let complaint = Complaint::Missing { table: table.to_vec(), key: key.to_owned() };
+        for table in tree::tables(&self.tree, table) {
+            let path: Path = table.iter().cloned().chain([key.to_owned()]).collect();
             if tree::get(&self.tree, &path).is_some() {
                 continue;
             }
@@ -151,7 +151,7 @@ impl Search {
                     continue;
                 }
                 if !self.is_mended(&path) {
-                    self.note(Complaint::Missing { table, key });
+                    self.note(Complaint::Missing { table, key: key.to_owned() });
                 }
                 self.tree = trial;
                 self.mended.push(path);

@@ -1,6 +1,7 @@
 """Faster R-CNN's regions beside torchvision's own detections, and how fast each finds them.
 
-    python benches/parity_detector.py [--limit 80] [--speed 16] [--jpeg]
+    python benches/parity_detector.py [--limit 80] [--jpeg]
+    python benches/parity_detector.py --speed 16
 
 Seeded random weights stand in for trained ones (`--weights FILE` takes a state dict): their heads are scaled so that there is something to find,
 saved as a state dict, exported by `icecap export` from that file, and run by `icecap encode` in batches of pictures of all sizes. torchvision
@@ -161,7 +162,7 @@ def main():
     parser.add_argument("--images", type=Path, default=DATA / "coco_mini/train2017")
     parser.add_argument("--limit", type=int, default=80)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--speed", type=int, default=0, help="pictures to measure the speed on")
+    parser.add_argument("--speed", type=int, default=0, help="measure the speed on that many pictures, and nothing else")
     parser.add_argument("--jpeg", action="store_true", help="give both the JPEG files")
     given = parser.parse_args()
     need(given.images, ICECAP)
@@ -172,9 +173,9 @@ def main():
             weights(state)
         run(ICECAP, "export", NAME, "--weights", state, "-o", onnx)
         model, hook = reference(state)
-        files = pictures(given.images, given.limit, not given.jpeg, work)
+        files = pictures(given.images, given.speed or given.limit, not given.jpeg, work)
         if given.speed:
-            speed(files[: given.speed], model, work, onnx, given.batch)
+            return speed(files, model, work, onnx, given.batch)
         encode(work, work / "pictures", onnx, given.batch, work / "cache")
         total, same, besides = parity(regions(work / "cache"), files, model, hook)
     if total == 0:

@@ -1,6 +1,6 @@
 """Stage one on the CPU, side by side with torchvision + DataLoader: images per second, limits, columns, taps, memory.
 
-    .venv/bin/python benches/stage_one.py [speed] [networks[:NAME,NAME]] [limit] [columns] [taps] [decode] [memory]
+    .venv/bin/python benches/stage_one.py [speed] [networks[:NAME,NAME]] [limit] [columns] [taps] [decode] [jpeg] [memory]
 
 speed     the same weights, pictures and columns (layer4 as a grid, avgpool; f16 on disk), f32 arithmetic, all cores. The
           PyTorch script is tried with 0, 1 and 2 workers, channels_last and not; its best is compared. Runs alternate.
@@ -11,6 +11,7 @@ limit     the whole against its parts: decode alone and the encoder alone on all
 columns   one column against five in one pass.
 taps      layer2 alone against the whole network: the encoder's time, beside what the operations predict.
 decode    decode = "fast" against "exact" on large pictures (the originals enlarged to 1600 pixels), several sizes of crop.
+jpeg      decoding alone, one thread, no resizing: icecap's (zune-jpeg) beside libjpeg-turbo (simplejpeg) and Pillow.
 memory    peak resident memory over 7,000 and 105,000 rows.
 """
 
@@ -111,9 +112,11 @@ def networks(work, originals, names):
 
 def limit(work, originals):
     rows = [("network", "decode alone", "encoder alone", "whole", "ceiling of shared cores", "whole / ceiling")]
+    # Four times over: the start (model, first batch) and the end (the last, padded batch) are paid once by a run of any length.
+    many = repeated(originals, work / "four", 4)
     for name in ("resnet18", "resnet50"):
         _, model = export(work, name)
-        path = recipe(work, originals, model, [("avgpool", "avgpool", "none")])
+        path = recipe(work, many, model, [("avgpool", "avgpool", "none")])
         runs = []
         for _ in range(3):
             decode, encoder = parts("decode", path, work), parts("encoder", path, work)
@@ -188,6 +191,33 @@ def columns(work, originals):
     )
 
 
+JPEG = """
+import io, sys, time
+from pathlib import Path
+import simplejpeg
+from PIL import Image
+files = [path.read_bytes() for path in sorted(Path(sys.argv[1]).iterdir())[:512]]
+ways = {"libjpeg-turbo": lambda data: simplejpeg.decode_jpeg(data, "RGB"), "Pillow": lambda data: Image.open(io.BytesIO(data)).convert("RGB")}
+way, count, start = ways[sys.argv[2]], 0, time.perf_counter()
+while time.perf_counter() - start < 5:
+    way(files[count % len(files)])
+    count += 1
+print(count / (time.perf_counter() - start))
+"""
+
+
+def jpeg(work, originals):
+    _, model = export(work, "resnet18")
+    path = recipe(work, originals, model, [("avgpool", "avgpool", "none")])
+    ours, theirs = [], {"libjpeg-turbo": [], "Pillow": []}
+    for _ in range(3):
+        ours.append(parts("jpeg", path, work, "--threads", 1))
+        for name, rates in theirs.items():
+            rates.append(float(run(PYTHON, "-c", JPEG, originals, name)[0]))
+    rows = [("decoder", "images/s, one thread (best of 3)", "icecap is"), ("icecap (zune-jpeg)", f"{max(ours):.0f}", "")]
+    table(*rows, *((name, f"{max(rates):.0f}", f"{max(ours) / max(rates):.2f} x") for name, rates in theirs.items()))
+
+
 def memory(work):
     pictures = DATA / "flickr8k/images"
     need(pictures)
@@ -205,7 +235,7 @@ def memory(work):
 
 
 def main():
-    wanted = sys.argv[1:] or ["speed", "networks", "limit", "columns", "taps", "decode", "memory"]
+    wanted = sys.argv[1:] or ["speed", "networks", "limit", "columns", "taps", "decode", "jpeg", "memory"]
     originals = DATA / "flickr8k/originals"
     need(originals)
     with tempfile.TemporaryDirectory() as folder:
@@ -227,6 +257,8 @@ def main():
                     taps(work, originals)
                 case "decode":
                     decode(work, originals)
+                case "jpeg":
+                    jpeg(work, originals)
                 case "memory":
                     memory(work)
                 case _:

@@ -1,11 +1,13 @@
 //! Stage one in parts: decoding alone, and the encoder alone, at the speed of the hardware. What the whole cannot exceed.
 //!
 //!     cargo bench --bench stage_parts -- decode RECIPE --data DIR [--threads N] [--seconds S]
+//!     cargo bench --bench stage_parts -- jpeg RECIPE --data DIR [--threads N] [--seconds S]
 //!     cargo bench --bench stage_parts -- encoder RECIPE --data DIR [--threads N] [--seconds S] [--device cpu|cuda|cuda:0,1]
 //!
-//! `decode`: the recipe's first pictures, their files in memory, decoded and resized on N threads. `encoder`: resident batches of
-//! noise, on the CPU by N sessions of one thread, on a GPU by two sessions each, as `icecap encode` opens them; rows go to
-//! memory that is used again. Prints one line of JSON. It uses icecap's library, so that it measures the code that runs.
+//! `decode`: the recipe's first pictures, their files in memory, decoded and resized on N threads. `jpeg`: the same without the
+//! resizing. `encoder`: resident batches of noise, on the CPU by N sessions of one thread, on a GPU by two sessions each, as
+//! `icecap encode` opens them; rows go to memory that is used again. Prints one line of JSON. It uses icecap's library, so that
+//! it measures the code that runs.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,8 +42,9 @@ fn main() -> Result<()> {
     let model = Model::prepare(&Spec::of(&recipe, &options.data), None, &Silent)?;
     let rate = match options.part.as_str() {
         "decode" => decode(&recipe, &model, &options)?,
+        "jpeg" => jpeg(&recipe, &options)?,
         "encoder" => encode(&model.passes[0].compiled, &devices, &options)?,
-        other => bail!("`{other}` is no part: decode or encoder"),
+        other => bail!("`{other}` is no part: decode, jpeg or encoder"),
     };
     println!("{}", serde_json::json!({ "part": options.part, "threads": options.threads, "images_per_second": rate }));
     Ok(())
@@ -99,12 +102,24 @@ fn together<W: Send>(
     Ok(done.into_inner() as f64 / times.into_iter().fold(0.0, f64::max))
 }
 
-fn decode(recipe: &Recipe, model: &Model, options: &Options) -> Result<f64> {
+fn files(recipe: &Recipe, options: &Options) -> Result<Vec<Vec<u8>>> {
     let dataset = dataset::load(&recipe.dataset, &options.data)?;
     let files: Vec<Vec<u8>> = dataset.items.iter().take(PICTURES).filter_map(|item| item.source.read().ok()).collect();
     if files.is_empty() {
         bail!("no picture could be read");
     }
+    Ok(files)
+}
+
+fn jpeg(recipe: &Recipe, options: &Options) -> Result<f64> {
+    let files = files(recipe, options)?;
+    together(vec![(); options.threads], options.seconds, |(), turn| {
+        Ok(usize::from(image::decode(&files[turn % files.len()], u64::MAX).is_ok()))
+    })
+}
+
+fn decode(recipe: &Recipe, model: &Model, options: &Options) -> Result<f64> {
+    let files = files(recipe, options)?;
     let picture = model.resolved.plan.height * model.resolved.plan.width * 3;
     let buffers = vec![vec![0; picture]; options.threads];
     together(buffers, options.seconds, |pixels, turn| {

@@ -12,6 +12,8 @@
 //!   checkpoints/best/  the same at the best validation
 //! ```
 
+mod lock;
+
 use std::{
     fs,
     io::{self, Write as _},
@@ -22,6 +24,8 @@ use std::{
 use anyhow::{Context, Result};
 use icecap_cache::{Cache, ColumnReader};
 use serde::{Deserialize, Serialize};
+
+pub use lock::RunLock;
 
 use crate::{
     batch::Column,
@@ -144,33 +148,6 @@ impl RunError {
     #[must_use]
     pub fn is_of_another_training(&self) -> bool {
         matches!(self, Self::OtherRecipe { .. } | Self::OtherKey { .. } | Self::NotARun { .. })
-    }
-}
-
-/// The right to train a run: one process has it until it drops this or ends.
-#[derive(Debug)]
-pub struct RunLock {
-    _file: fs::File,
-}
-
-impl RunLock {
-    /// Takes the lock of the run in `folder`, which is made where it isn't there.
-    ///
-    /// # Errors
-    /// [`RunError::Busy`], or where the folder can't be written.
-    pub fn take(folder: &Path) -> Result<Self> {
-        let open = || {
-            fs::create_dir_all(folder)?;
-            fs::OpenOptions::new().create(true).append(true).open(folder.join("lock"))
-        };
-        let file = open().with_context(|| format!("the run's folder `{}` can't be written", folder.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(fs::TryLockError::WouldBlock) => Err(RunError::Busy { folder: folder.to_owned() }.into()),
-            Err(fs::TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("the run `{}` can't be locked", folder.display()))
-            }
-        }
     }
 }
 

@@ -7,34 +7,23 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cache_file::{self, CacheFile, Change};
 use crate::columns::{self, ColumnInfo, lock_waiting};
 use crate::error::{CacheError, Result};
-use crate::key::sorted;
 use crate::merge::merge;
 use crate::publish::publish;
 use crate::rows::{self, adopt_contents};
-use crate::verify::{VerifyReport, verify};
+use crate::verify::{RowsVerdict, VerifyReport, verify, verify_rows};
 use crate::writer::{ColumnWriter, Superseded, WriterRequest, superseded};
-use crate::{ColumnReader, ColumnSpec, FORMAT, Missing, RowRecord, Rows, RowsDiff};
+use crate::{ColumnReader, ColumnSpec, Missing, RowRecord, Rows, RowsDiff};
 
-const CACHE_FILE: &str = "cache.json";
-/// The format of `cache.json` and `rows.jsonl`: nothing in them has changed since.
-const INDEX_FORMAT: u32 = 1;
 const TAG_FILE: &str = "CACHEDIR.TAG";
 const COLUMNS: &str = "columns";
 /// The first line is the specification's; see <https://bford.info/cachedir/>.
 const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
 # This folder is a cache of embeddings made by icecap; all of it can be made again.\n";
-
-#[derive(Serialize, Deserialize)]
-struct CacheFile {
-    format: u32,
-    #[serde(default)]
-    dataset: Value,
-}
 
 /// What to do with a column of the same name that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,7 +52,7 @@ impl Cache {
     pub fn create_or_open(folder: impl Into<PathBuf>, dataset: &Value) -> Result<Self> {
         let folder = folder.into();
         std::fs::create_dir_all(&folder).map_err(CacheError::io("create", &folder))?;
-        if !folder.join(CACHE_FILE).exists() {
+        if !folder.join(cache_file::FILE).exists() {
             create(&folder, dataset)?;
         }
         Self::open(folder)
@@ -75,18 +64,7 @@ impl Cache {
     /// When there is none, it is of a later format, or its rows are damaged.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
-        let path = folder.join(CACHE_FILE);
-        let text = match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(CacheError::NotACache { path: folder });
-            }
-            text => text.map_err(CacheError::io("read", &path))?,
-        };
-        let malformed = |source| CacheError::CacheFile { path: path.clone(), source };
-        let file: CacheFile = serde_json::from_slice(&text).map_err(malformed)?;
-        if !(1..=FORMAT).contains(&file.format) {
-            return Err(CacheError::CacheVersion { path, found: file.format });
-        }
+        let file = CacheFile::read(&folder)?;
         let rows = Arc::new(Rows::open(&folder.join(rows::FILE))?);
         Ok(Self { folder, dataset: file.dataset, rows })
     }
@@ -113,10 +91,7 @@ impl Cache {
     /// When two records have one id, a content hash is malformed, or one is needed ([`Rows::needs_content`]) and not given.
     pub fn sync_rows(&mut self, records: impl IntoIterator<Item = RowRecord>) -> Result<RowsDiff> {
         let _lock = lock_waiting(&self.folder)?;
-        self.refresh_rows()?;
-        let diff = self.rows.sync(records)?;
-        self.refresh_rows()?;
-        Ok(diff)
+        self.change_rows(true, |rows, change| rows.sync(records, change))
     }
 
     /// Enters into the row index the content hashes that `column` found while it was encoded, where the index has none, and
@@ -127,10 +102,7 @@ impl Cache {
     pub fn adopt_contents(&mut self, column: &str) -> Result<u32> {
         let reader = self.column_so_far(column)?;
         let _lock = lock_waiting(&self.folder)?;
-        self.refresh_rows()?;
-        let adopted = adopt_contents(&self.rows, |row| reader.content(row))?;
-        self.refresh_rows()?;
-        Ok(adopted)
+        self.change_rows(false, |rows, change| adopt_contents(rows, |row| reader.content(row), change))
     }
 
     /// Joins the parts of columns that lie in the caches `parts`, written with [`ColumnSpec::part`], into whole columns of
@@ -152,16 +124,26 @@ impl Cache {
     /// Takes over the rows of another cache where there are none.
     pub(crate) fn take_rows(&mut self, from: &Rows) -> Result<()> {
         let _lock = lock_waiting(&self.folder)?;
-        self.refresh_rows()?;
-        if self.rows.is_empty() {
-            let path = self.folder.join(rows::FILE);
-            publish(&path, |out| {
+        self.change_rows(false, |rows, change| {
+            if !rows.is_empty() {
+                return Ok(());
+            }
+            publish(rows.path(), |out| {
                 let mut file = std::fs::File::open(from.path()).map_err(CacheError::io("open", from.path()))?;
-                std::io::copy(&mut file, out).map(drop).map_err(CacheError::io("write", &path))
-            })?;
-            self.refresh_rows()?;
-        }
-        Ok(())
+                std::io::copy(&mut file, out).map_err(CacheError::io("write", rows.path()))?;
+                change.announce(from.digest())
+            })
+        })
+    }
+
+    /// Changes the row index by `change`, with its digest in step. The cache's lock is held.
+    fn change_rows<T>(&mut self, compares: bool, change: impl FnOnce(&Rows, &Change) -> Result<T>) -> Result<T> {
+        self.refresh_rows()?;
+        let step = Change::begin(&self.folder, &self.rows)?;
+        let changed = change(&self.rows, &step)?;
+        self.refresh_rows()?;
+        step.end(compares)?;
+        Ok(changed)
     }
 
     /// Reads the row index again where its file is another than the one that is open.
@@ -231,6 +213,14 @@ impl Cache {
         verify(&self.column_folder(name)?, tick)
     }
 
+    /// Computes the digest of the row index and compares it with the one that `cache.json` has.
+    ///
+    /// # Errors
+    /// When one of the two cannot be read.
+    pub fn verify_rows(&self) -> Result<RowsVerdict> {
+        verify_rows(&self.folder)
+    }
+
     /// Opens a column for writing: a new one, the rest of one that was broken off, or the rows of a finished one that are
     /// new, changed, or (if asked for) missing. Where nothing is to do, the writer has no batches.
     ///
@@ -281,7 +271,7 @@ fn create(folder: &Path, dataset: &Value) -> Result<()> {
     let lock = folder.join(columns::LOCK);
     let locked_before = lock.exists();
     let _lock = lock_waiting(folder)?;
-    if folder.join(CACHE_FILE).exists() {
+    if folder.join(cache_file::FILE).exists() {
         return Ok(());
     }
     if let Err(refusal) = refuse_foreign_files(folder).and_then(|()| refuse_to_begin_anew(folder)) {
@@ -295,14 +285,12 @@ fn create(folder: &Path, dataset: &Value) -> Result<()> {
     std::fs::create_dir_all(&columns).map_err(CacheError::io("create", &columns))?;
     publish_text(&folder.join(TAG_FILE), TAG)?;
     publish_text(&folder.join(rows::FILE), "")?;
-    let text = serde_json::to_string_pretty(&CacheFile { format: INDEX_FORMAT, dataset: sorted(dataset.clone()) });
-    let text = text.map_err(|source| CacheError::CacheFile { path: folder.join(CACHE_FILE), source })?;
-    publish_text(&folder.join(CACHE_FILE), &(text + "\n"))
+    CacheFile::new(dataset).publish(folder)
 }
 
 /// Refuses a folder that holds anything but what an attempt to make a cache leaves.
 fn refuse_foreign_files(folder: &Path) -> Result<()> {
-    let own = [columns::LOCK, TAG_FILE, COLUMNS, rows::FILE, CACHE_FILE];
+    let own = [columns::LOCK, TAG_FILE, COLUMNS, rows::FILE, cache_file::FILE];
     for entry in std::fs::read_dir(folder).map_err(CacheError::io("list", folder))? {
         let entry = entry.map_err(CacheError::io("list", folder))?;
         let name = entry.file_name();

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{CacheError, JournalError, Result};
 use crate::manifest::is_plain_name;
@@ -53,6 +54,19 @@ pub(crate) struct PlanRecord {
     pub todo: u32,
     /// Whether rows that were missing are among those to do.
     pub retry_missing: bool,
+    /// Who wrote the rows that were there when the journal was written, and who writes now, as far as they said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writers: Vec<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<Value>,
+    /// Rows of the journal's own `rows` records when it was written.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub carried: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's way")]
+fn is_zero(rows: &u32) -> bool {
+    *rows == 0
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -263,7 +277,18 @@ mod tests {
         let spec = ColumnSpec::new("a", Key::new().with("x", 0.1), Dtype::F16, [4]);
         let column = spec.with_batch_rows(2).with_rows_per_shard(4).plan(10, None).unwrap();
         let (format, todo, retry_missing) = (column.format(), 10, false);
-        Record::Plan(PlanRecord { format, generation: 0, part: None, column, todo, retry_missing })
+        let (writers, writer) = (Vec::new(), None);
+        Record::Plan(PlanRecord {
+            format,
+            generation: 0,
+            part: None,
+            column,
+            todo,
+            retry_missing,
+            writers,
+            writer,
+            carried: 0,
+        })
     }
 
     fn rows(done: &[[u32; 2]], missing: &[u32]) -> Record {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod cache;
+mod cache_file;
 mod columns;
 mod dtype;
 mod error;
@@ -40,7 +41,7 @@ pub use reader::ColumnReader;
 pub use reason::{Reason, UnknownReason};
 pub use rows::{RowRecord, Rows, RowsDiff};
 pub use spec::{ColumnPlan, ColumnSpec, Retry};
-pub use verify::{Damage, DamagedPart, VerifyReport};
+pub use verify::{Damage, DamagedPart, RowsVerdict, VerifyReport};
 pub use writer::{Batch, ColumnWriter, RowOutcome, Slot, WriterProgress};
 
 /// Sizes in a cache are those of files, which outgrow 32 bits.

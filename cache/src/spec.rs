@@ -28,6 +28,8 @@ pub struct ColumnSpec {
     pub rows_per_shard: Option<u32>,
     /// Free JSON for the reader's eyes: recipe, versions, host, time.
     pub provenance: Value,
+    /// Who computes the rows, in whatever words: see [`ColumnSpec::with_writer`].
+    pub writer: Option<Value>,
     /// Which of the rows recorded as missing are handed out again.
     pub retry_missing: Retry,
     /// Only these of the column's shards, in a cache that holds no others; see [`crate::Cache::merge`].
@@ -66,6 +68,7 @@ impl ColumnSpec {
             batch_rows: 64,
             rows_per_shard: None,
             provenance: Value::Null,
+            writer: None,
             retry_missing: Retry::No,
             part: None,
         }
@@ -96,6 +99,14 @@ impl ColumnSpec {
     #[must_use]
     pub fn with_provenance(mut self, provenance: Value) -> Self {
         self.provenance = provenance;
+        self
+    }
+
+    /// Says who computes the rows: a JSON value, equal where rows would be equal. The provenance, an object, gets the member
+    /// `writers`: all those who wrote rows of the column, in order. Nothing depends on it.
+    #[must_use]
+    pub fn with_writer(mut self, writer: Value) -> Self {
+        self.writer = Some(writer);
         self
     }
 

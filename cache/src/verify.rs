@@ -8,10 +8,11 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use crate::cache_file::CacheFile;
 use crate::error::{CacheError, Result};
 use crate::manifest::Manifest;
 use crate::shard::Shard;
-use crate::{ShardEntry, missing, seal};
+use crate::{ShardEntry, missing, rows, seal};
 
 /// What verifying a column found.
 #[derive(Debug)]
@@ -53,6 +54,37 @@ pub enum DamagedPart {
     MissingList,
     /// All of it: it is gone, cut, or its header cannot be read.
     File(CacheError),
+}
+
+/// What became of the row index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowsVerdict {
+    /// It is as it was written.
+    Sound,
+    /// Its digest is not known: it was written before digests of it were kept.
+    Unknown,
+    /// It is another file than the one that was written.
+    Damaged,
+}
+
+/// Verifies the row index of the cache in `folder`, which another process may be replacing.
+pub(crate) fn verify_rows(folder: &Path) -> Result<RowsVerdict> {
+    let mut file = CacheFile::read(folder)?;
+    loop {
+        let found = rows::digest(&folder.join(rows::FILE))?;
+        if file.rows_digests.is_empty() {
+            return Ok(RowsVerdict::Unknown);
+        }
+        if file.rows_digests.contains(&found) {
+            return Ok(RowsVerdict::Sound);
+        }
+        // Digests are entered before their rows take their place.
+        let now = CacheFile::read(folder)?;
+        if now.rows_digests == file.rows_digests {
+            return Ok(RowsVerdict::Damaged);
+        }
+        file = now;
+    }
 }
 
 /// Verifies the column in `folder`. `tick` hears of the bytes read.

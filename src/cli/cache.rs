@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use icecap_cache::{Cache, CacheError, ColumnState, Dtype, JournalError, ManifestError, VerifyReport};
+use icecap_cache::{Cache, CacheError, ColumnState, Dtype, JournalError, ManifestError, RowsVerdict, VerifyReport};
 
 use super::{
     args::Shared,
     bars::Bars,
     cache_args::{Cache as Args, CacheCommand, CacheExport, Drift, ExportKind, Import},
     cache_tables, drift_tables, out,
-    tables::{self, Verified},
+    tables::{self, ListedColumn, Verified},
 };
 use crate::{
     foreign::SourceOptions,
@@ -52,7 +52,9 @@ fn list(path: &Path, json: bool) -> Result<()> {
         return out::json(&columns);
     }
     out::note!("{} rows{}", cache.rows().len(), tables::splits(cache.rows()));
-    out::data(tables::column_table(&columns))
+    out::data(tables::column_table(&columns))?;
+    columns.iter().filter_map(ListedColumn::note).for_each(|note| out::note!("{note}"));
+    Ok(())
 }
 
 /// What `--recompute` asks for.
@@ -65,6 +67,7 @@ struct Again {
 fn verify(path: &Path, wanted: &[String], again: Option<&Again>, json: bool) -> Result<()> {
     let cache = Cache::open(path)?;
     let bars = Bars::new();
+    let rows = cache.verify_rows()?;
     let mut reports: Vec<Verified> = Vec::new();
     for (name, folder, damage) in to_verify(&cache, wanted)? {
         if let Some(damage) = damage {
@@ -77,7 +80,7 @@ fn verify(path: &Path, wanted: &[String], again: Option<&Again>, json: bool) -> 
         reports.push((name, if report.as_ref().is_err_and(is_damage) { report } else { Ok(report?) }));
     }
     if !json {
-        out::data(tables::verified(&reports))?;
+        out::data(tables::verified(&reports, rows))?;
     }
     let is_sound = |report: &Result<VerifyReport, CacheError>| report.as_ref().is_ok_and(VerifyReport::is_sound);
     let sound = reports.iter().filter(|(_, report)| is_sound(report)).map(|(name, _)| name.as_str());
@@ -86,7 +89,7 @@ fn verify(path: &Path, wanted: &[String], again: Option<&Again>, json: bool) -> 
         Some(again) => encode_again(path, sound, again, wanted.is_empty(), &bars)?,
     };
     if json {
-        out::json(&cache_tables::verified_json(&reports, &again))?;
+        out::json(&cache_tables::verified_json(&reports, rows, &again))?;
     } else {
         out::data(cache_tables::recomputed(&again))?;
     }
@@ -104,6 +107,11 @@ fn verify(path: &Path, wanted: &[String], again: Option<&Again>, json: bool) -> 
             "{damaged} of {} columns are damaged\nhint: `icecap cache drop {}` the damaged ones and encode them again",
             reports.len(),
             path.display()
+        );
+    }
+    if rows == RowsVerdict::Damaged {
+        bail!(
+            "the row index is damaged\nhint: run `icecap encode` again with the recipe of the cache: it takes ids, splits and captions from the data set anew"
         );
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! What `icecap cache merge`, `import` and `verify --recompute` print.
 
-use icecap_cache::MergeReport;
+use icecap_cache::{MergeReport, RowsVerdict};
 use serde_json::{Value, json};
 
 use super::tables::{self, Verified, reasons};
@@ -89,8 +89,8 @@ pub(super) fn recomputed(reports: &[RecomputeReport]) -> String {
     reports.iter().map(line).collect()
 }
 
-pub(super) fn verified_json(reports: &[Verified], again: &[RecomputeReport]) -> Value {
-    let mut value = tables::verified_json(reports);
+pub(super) fn verified_json(reports: &[Verified], rows: RowsVerdict, again: &[RecomputeReport]) -> Value {
+    let mut value = tables::verified_json(reports, rows);
     for column in value.as_array_mut().into_iter().flatten() {
         if let Some(report) = again.iter().find(|report| column["column"] == *report.column) {
             column["recomputed"] = json!(report);

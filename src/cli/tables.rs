@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
-use icecap_cache::{Cache, CacheError, ColumnState, Damage, DamagedPart, Rows, VerifyReport};
+use icecap_cache::{Cache, CacheError, ColumnState, Damage, DamagedPart, Rows, RowsVerdict, VerifyReport};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -11,7 +11,12 @@ use crate::{
     encoder::TensorInfo,
     report::{Table, bytes, duration, shape},
     stage::{
-        demo::DemoReport, encode::EncodeReport, evaluate::Evaluation, missing::MissingPicture, train::TrainReport,
+        demo::DemoReport,
+        encode::EncodeReport,
+        evaluate::Evaluation,
+        missing::MissingPicture,
+        provider::{self, Provider},
+        train::TrainReport,
     },
 };
 
@@ -89,6 +94,21 @@ pub(super) struct ListedColumn {
     pub missing: Option<BTreeMap<String, u32>>,
     pub missing_count: Option<u32>,
     pub bytes: u64,
+    /// Who wrote its rows.
+    pub providers: Vec<Provider>,
+}
+
+impl ListedColumn {
+    /// What a person should know of it beside the table.
+    pub fn note(&self) -> Option<String> {
+        (self.providers.len() > 1).then(|| {
+            let (name, providers) = (&self.name, provider::listed(&self.providers));
+            format!(
+                "note: column `{name}` has rows of {} providers, which differ in their last bits: {providers}",
+                self.providers.len()
+            )
+        })
+    }
 }
 
 pub(super) fn columns(cache: &Cache) -> Result<Vec<ListedColumn>> {
@@ -115,6 +135,12 @@ pub(super) fn columns(cache: &Cache) -> Result<Vec<ListedColumn>> {
             }
             ColumnState::Damaged(error) => (None, false, format!("damaged: {error}"), None),
         };
+        let providers = match &info.state {
+            ColumnState::Finished(manifest) | ColumnState::Part(manifest) | ColumnState::Extending(manifest, _) => {
+                Provider::all_of(manifest)
+            }
+            _ => Vec::new(),
+        };
         ListedColumn {
             name: info.name.clone(),
             key: plan.map_or_else(String::new, |plan| plan.key_digest.chars().take(8).collect()),
@@ -125,6 +151,7 @@ pub(super) fn columns(cache: &Cache) -> Result<Vec<ListedColumn>> {
             missing_count: missing.as_ref().map(|by_reason| by_reason.values().sum()),
             missing,
             bytes: info.bytes,
+            providers,
         }
     });
     Ok(listed.collect())
@@ -208,8 +235,14 @@ pub(super) fn trained_line(report: &TrainReport) -> String {
 /// A column's name, and what verifying it found; the error where its manifest cannot be understood.
 pub(super) type Verified = (String, Result<VerifyReport, CacheError>);
 
-pub(super) fn verified(reports: &[Verified]) -> String {
-    let mut shown = String::new();
+pub(super) fn verified(reports: &[Verified], rows: RowsVerdict) -> String {
+    let mut shown = match rows {
+        RowsVerdict::Sound => "rows.jsonl: sound\n".to_owned(),
+        RowsVerdict::Unknown => {
+            "rows.jsonl: no digest is kept of it yet; the next `icecap encode` writes one\n".to_owned()
+        }
+        RowsVerdict::Damaged => format!("rows.jsonl: DAMAGED\n  {ROWS_DIFFER}\n"),
+    };
     for (name, report) in reports {
         let report = match report {
             Ok(report) => report,
@@ -238,7 +271,10 @@ fn damage_line(damage: &Damage) -> String {
     format!("`{}`: {part}", damage.file)
 }
 
-pub(super) fn verified_json(reports: &[Verified]) -> Value {
+/// What is wrong with a row index.
+const ROWS_DIFFER: &str = "its digest is not the one in `cache.json`";
+
+pub(super) fn verified_json(reports: &[Verified], rows: RowsVerdict) -> Value {
     let one = |(name, report): &Verified| {
         let (bytes, damages) = match report {
             Ok(report) => (Some(report.bytes), report.damage.iter().map(damage_line).collect()),
@@ -246,7 +282,10 @@ pub(super) fn verified_json(reports: &[Verified]) -> Value {
         };
         json!({ "column": name, "sound": damages.is_empty(), "bytes": bytes, "damages": damages })
     };
-    reports.iter().map(one).collect()
+    let damages: &[&str] = if rows == RowsVerdict::Damaged { &[ROWS_DIFFER] } else { &[] };
+    let known = rows != RowsVerdict::Unknown;
+    let rows = json!({ "column": null, "file": "rows.jsonl", "sound": known.then_some(damages.is_empty()), "damages": damages });
+    reports.iter().map(one).chain([rows]).collect()
 }
 
 pub(super) fn demo(report: &DemoReport) -> String {

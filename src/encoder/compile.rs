@@ -19,7 +19,7 @@ use super::onnx::OperatorSetIdProto;
 use super::plan::{EncoderPlan, Precision, Tap, key_fields};
 use super::probe::Probed;
 use super::regions::RegionInput;
-use super::{EncoderError, epilogue, graph, halve, probe, prologue, taps};
+use super::{EncoderError, Kernels, epilogue, graph, halve, probe, prologue, taps};
 
 /// What one output of a compiled encoder is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,6 +217,15 @@ impl CompiledEncoder {
             model.to_bytes()?
         };
         Ok(cell.get_or_init(|| bytes))
+    }
+
+    /// Whose kernels a session on `device` runs: see [`super::EncoderSession::new`].
+    ///
+    /// # Errors
+    /// As [`CompiledEncoder::model_bytes`].
+    pub fn kernels(&self, device: Device) -> Result<Kernels, EncoderError> {
+        let own = device == Device::Cpu && Kernels::default() == Kernels::Own && self.fast()?.is_some();
+        Ok(if own { Kernels::Own } else { Kernels::Provider })
     }
 
     /// The model for the CPU with icecap's own kernels, where this processor has them and the model gains by them.

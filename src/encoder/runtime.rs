@@ -4,9 +4,11 @@
 //! the CPU and the CUDA build are the same program. A library that was named (flag or variable) and fails is an error;
 //! the usual places are tried one after the other, and when none has it the error lists them all.
 
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
+use libloading::Library;
 use ort::environment::Environment;
 
 use super::{Device, Devices, EncoderError, cuda};
@@ -16,7 +18,9 @@ use super::{Device, Devices, EncoderError, cuda};
 pub struct RuntimeInfo {
     /// The library loaded; a bare file name when the system's loader found it.
     pub path: PathBuf,
-    /// Its build: version, branch, flags.
+    /// Its version, such as `1.31.1`.
+    pub version: String,
+    /// Its build: branch, commit, flags.
     pub build: String,
 }
 
@@ -120,8 +124,21 @@ fn start(path: &Path) -> Result<Loaded, EncoderError> {
         .with_telemetry(false)
         .build()
         .map_err(|source| EncoderError::RuntimeStart { source })?;
-    let info = RuntimeInfo { path: path.to_path_buf(), build: ort::info().to_owned() };
+    let version = version(path).unwrap_or_else(|| "unknown".to_owned());
+    let info = RuntimeInfo { path: path.to_path_buf(), version, build: ort::info().to_owned() };
     Ok(Loaded { environment, info })
+}
+
+/// What the library at `path`, which is loaded, calls its version. `ort` reads it and keeps it to itself.
+fn version(path: &Path) -> Option<String> {
+    // SAFETY: the library is loaded and initialised already: this counts one more user of it.
+    let library = unsafe { Library::new(path) }.ok()?;
+    // SAFETY: the signature is the one of onnxruntime_c_api.h, which ort relied on a moment ago.
+    let base =
+        unsafe { library.get::<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase>(b"OrtGetApiBase\0") }.ok()?;
+    // SAFETY: ONNX Runtime answers with a static table, whose function answers with a static text that ends in a zero.
+    let text = unsafe { base().as_ref().map(|base| CStr::from_ptr((base.GetVersionString)())) }?;
+    Some(text.to_string_lossy().into_owned())
 }
 
 fn non_empty(variable: &str) -> Option<PathBuf> {

@@ -16,6 +16,7 @@ use super::{
     model::{Model, Spec},
     pipeline::{Embedder, Line, Meter, report},
     prepare::{Preparer, SecondInput},
+    provider::{Provider, tell_others},
     read::{Reader, Web},
     regions::extra_tensors,
     register::{refuse_other_data_set, refuse_smaller_part, register},
@@ -137,7 +138,7 @@ pub(super) fn encode_dataset(
     options: &EncodeOptions,
     progress: &dyn Progress,
 ) -> Result<EncodeReport> {
-    encoder::init_runtime(options.onnxruntime.as_deref())?;
+    let runtime = encoder::init_runtime(options.onnxruntime.as_deref())?;
     let (devices, missing) = encoder::resolve_all(&options.devices);
     missing.iter().for_each(|line| progress.line(line));
     let mut model = Model::prepare(&Spec::of(recipe, &options.data), options.python.as_deref(), progress)?;
@@ -152,6 +153,8 @@ pub(super) fn encode_dataset(
     model.regions.find_rows(cache.rows())?.iter().for_each(|note| progress.line(&format!("note: {note}")));
 
     let overwrite = if options.overwrite { Overwrite::Yes } else { Overwrite::No };
+    let providers = (0..model.columns.len()).map(|at| Provider::of(&model, at, devices[0], &runtime.version));
+    let providers = providers.collect::<Result<Vec<_>, _>>()?;
     let specs: Vec<ColumnSpec> = model
         .columns
         .iter()
@@ -160,6 +163,7 @@ pub(super) fn encode_dataset(
             let spec = ColumnSpec::new(&column.name, model.key(at), column.dtype, column.row_shape.clone())
                 .with_batch_rows(model.resolved.plan.batch as u32)
                 .with_provenance(provenance(recipe, &model, &devices))
+                .with_writer(json!(providers[at]))
                 .with_part(options.part)
                 .with_shard_rows(options.shard_rows)
                 .retrying_missing(options.retry_missing);
@@ -170,6 +174,7 @@ pub(super) fn encode_dataset(
     let writers = cache.writers(&specs, overwrite)?;
     space::warn(&writers, &options.cache, progress);
     space::tell_idle(&writers, progress);
+    tell_others(&writers, &providers, progress);
     let work = Work::new(writers, &model);
     work.tell_done(progress);
     let meter = Meter::new(dataset.is_remote());
@@ -197,6 +202,11 @@ pub(super) fn encode_dataset(
 }
 
 fn tell_changes(changes: &RowsDiff, rows: u32, progress: &dyn Progress) {
+    if changes.doubted {
+        progress.line(
+            "note: rows.jsonl is not as icecap wrote it: ids, splits and captions are taken from the data set anew",
+        );
+    }
     let mut parts = Vec::new();
     for (rows_of, what) in [
         (&changes.added, "new"),
@@ -217,7 +227,7 @@ fn provenance(recipe: &Recipe, model: &Model, devices: &[Device]) -> serde_json:
     json!({
         "icecap": env!("CARGO_PKG_VERSION"),
         "model": model.path,
-        // Several GPUs of one machine are alike; a row does not say which of them made it.
+        // Of the last who wrote rows; `writers` are all. A row does not say which of several GPUs made it.
         "device": devices[0].to_string(),
         "recipe": recipe.resolved(),
     })

@@ -20,6 +20,7 @@ mod pipeline;
 pub mod plan;
 pub mod prepare;
 pub mod probe;
+pub mod provider;
 mod read;
 pub mod recompute;
 pub mod regions;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::{MergeError, Result};
 use crate::manifest::missing_file;
 use crate::missing::{self, MissingMap};
-use crate::writer::tensors;
+use crate::writer::{history, tensors};
 use crate::{Cache, ColumnState, Manifest, MissingSummary, Part, ShardEntry};
 
 /// A part of a column, or a whole one, in one of the caches.
@@ -168,8 +168,11 @@ fn provenance(pieces: &[Rc<Piece>]) -> Value {
     let all: Vec<Value> = pieces.iter().map(of).collect();
     match first {
         Value::Object(mut members) => {
+            let listed = members.contains_key(history::MEMBER);
+            let writers = history::distinct(all.iter().flat_map(history::of));
             members.insert("parts".to_owned(), all.into());
-            crate::key::sorted(members.into())
+            let provenance = Value::Object(members);
+            crate::key::sorted(if listed { history::with_writers(provenance, writers) } else { provenance })
         }
         _ => json!({ "parts": all }),
     }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::cache_file::{self, Change};
 use crate::error::{CacheError, Result};
 use crate::map::ReadMap;
 use crate::publish::{ContentHash, from_hex};
@@ -152,8 +153,15 @@ impl Rows {
     }
 
     /// Brings the file up to date; this index stays as it was.
-    pub(crate) fn sync(&self, records: impl IntoIterator<Item = RowRecord>) -> Result<RowsDiff> {
-        sync::sync(self, records)
+    pub(crate) fn sync(&self, records: impl IntoIterator<Item = RowRecord>, change: &Change) -> Result<RowsDiff> {
+        sync::sync(self, records, change)
+    }
+
+    /// BLAKE3 of the file, in hex.
+    pub(crate) fn digest(&self) -> String {
+        let digest = cache_file::digest(self.map.bytes());
+        self.release();
+        digest
     }
 
     /// The first row in which another index differs, and in what. When an image file was last modified does not count (a copy
@@ -183,6 +191,12 @@ impl Rows {
     fn line(&self, row: u32) -> Line<'_> {
         serde_json::from_slice(self.line_bytes(row)).expect("every line was parsed when the file was opened")
     }
+}
+
+/// BLAKE3, in hex, of the row index at `path`, whatever is in it.
+pub(crate) fn digest(path: &Path) -> Result<String> {
+    let map = File::open(path).and_then(|file| ReadMap::new(&file)).map_err(CacheError::io("read", path))?;
+    Ok(cache_file::digest(map.bytes()))
 }
 
 /// The content hash of a record, checked; all zero where it is not known.

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::line::Line;
 use super::{RowRecord, Rows, content_of};
+use crate::cache_file::Change;
 use crate::error::{CacheError, Result, RowsError};
 use crate::map::ReadMap;
 use crate::publish::{ContentHash, content_hash, publish, to_hex};
@@ -27,11 +28,13 @@ pub struct RowsDiff {
     pub recaptioned: Vec<u32>,
     /// Rows that the data set does not hold, now or since earlier. They keep their place and leave their split.
     pub gone: Vec<u32>,
+    /// The file was not as it was written. Its content hashes were forgotten; the rest is the data set's again.
+    pub doubted: bool,
 }
 
 /// Brings the file of `old` up to date with `records` and says what changed. The file is left alone where nothing did.
-pub(super) fn sync(old: &Rows, records: impl IntoIterator<Item = RowRecord>) -> Result<RowsDiff> {
-    let mut sync = Sync::new(old)?;
+pub(super) fn sync(old: &Rows, records: impl IntoIterator<Item = RowRecord>, change: &Change) -> Result<RowsDiff> {
+    let mut sync = Sync::new(old, change)?;
     for record in records {
         sync.take(&record)?;
     }
@@ -40,6 +43,7 @@ pub(super) fn sync(old: &Rows, records: impl IntoIterator<Item = RowRecord>) -> 
 
 struct Sync<'a> {
     old: &'a Rows,
+    change: &'a Change,
     lines: Spill,
     seen: RowSet,
     new_ids: HashSet<ContentHash>,
@@ -49,15 +53,16 @@ struct Sync<'a> {
 }
 
 impl<'a> Sync<'a> {
-    fn new(old: &'a Rows) -> Result<Self> {
+    fn new(old: &'a Rows, change: &'a Change) -> Result<Self> {
         Ok(Self {
             old,
+            change,
             lines: Spill::new(old.path())?,
             seen: RowSet::new(old.len()),
             new_ids: HashSet::new(),
             updates: BTreeMap::new(),
             appended: Vec::new(),
-            diff: RowsDiff::default(),
+            diff: RowsDiff { doubted: !change.is_trusted(), ..RowsDiff::default() },
         })
     }
 
@@ -93,7 +98,9 @@ impl<'a> Sync<'a> {
             if !same_file {
                 return Err(RowsError::ContentNeeded { id: record.id.clone() }.into());
             }
-            after.content.clone_from(&before.content);
+            if !self.diff.doubted {
+                after.content.clone_from(&before.content);
+            }
         } else if self.old.content(row).map_or(!same_file, |known| known != content) {
             self.diff.changed.push(row);
         }
@@ -120,7 +127,7 @@ impl<'a> Sync<'a> {
         self.diff.recaptioned.sort_unstable();
         if !self.updates.is_empty() || !self.appended.is_empty() {
             let lines = self.lines.into_map()?;
-            rewrite(self.old, &lines, &self.updates, &self.appended)?;
+            rewrite(self.old, &lines, &self.updates, &self.appended, self.change)?;
         }
         Ok(self.diff)
     }
@@ -135,23 +142,30 @@ fn rewrite(
     lines: &ReadMap,
     updates: &BTreeMap<u32, Range<usize>>,
     appended: &[Range<usize>],
+    change: &Change,
 ) -> Result<()> {
     let new = |range: &Range<usize>| &lines.bytes()[range.clone()];
     publish(old.path(), |out| {
+        let mut digest = blake3::Hasher::new();
         let kept = (0..old.len()).map(|row| updates.get(&row).map_or_else(|| old.line_bytes(row), new));
         for (at, line) in kept.chain(appended.iter().map(new)).enumerate() {
             out.write_all(line).map_err(CacheError::io("write", old.path()))?;
+            digest.update(line);
             if at % RELEASE_LINES == 0 {
                 lines.release(0..lines.bytes().len());
                 old.release();
             }
         }
-        Ok(())
+        change.announce(digest.finalize().to_hex().to_string())
     })
 }
 
-/// Fills in the content hashes that are not known, and says how many there were.
-pub(crate) fn adopt_contents(old: &Rows, content: impl Fn(u32) -> Option<ContentHash>) -> Result<u32> {
+/// Fills in the content hashes that are not known, and says how many there were. An index that is not as it was written stays
+/// what it is.
+pub(crate) fn adopt_contents(old: &Rows, content: impl Fn(u32) -> Option<ContentHash>, change: &Change) -> Result<u32> {
+    if !change.is_trusted() {
+        return Ok(0);
+    }
     let mut lines = Spill::new(old.path())?;
     let mut updates = BTreeMap::new();
     for row in (0..old.len()).filter(|&row| old.content(row).is_none()) {
@@ -161,7 +175,7 @@ pub(crate) fn adopt_contents(old: &Rows, content: impl Fn(u32) -> Option<Content
         }
     }
     if !updates.is_empty() {
-        rewrite(old, &lines.into_map()?, &updates, &[])?;
+        rewrite(old, &lines.into_map()?, &updates, &[], change)?;
     }
     Ok(updates.len() as u32)
 }
@@ -214,6 +228,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("rows.jsonl");
             std::fs::write(&path, "").unwrap();
+            std::fs::write(folder.path().join("cache.json"), r#"{"format": 1}"#).unwrap();
             Self { _folder: folder, path }
         }
 
@@ -221,8 +236,15 @@ mod tests {
             Rows::open(&self.path).unwrap()
         }
 
+        fn change(&self) -> Change {
+            Change::begin(self.path.parent().unwrap(), &self.rows()).unwrap()
+        }
+
         fn sync(&self, records: &[RowRecord]) -> Result<RowsDiff> {
-            sync(&self.rows(), records.to_vec())
+            let (rows, change) = (self.rows(), self.change());
+            let diff = sync(&rows, records.to_vec(), &change)?;
+            change.end(true)?;
+            Ok(diff)
         }
     }
 
@@ -328,7 +350,8 @@ mod tests {
     fn hashes_found_while_encoding_fill_the_gaps() {
         let index = Index::new();
         index.sync(&[record("a"), RowRecord { content: hash("b"), ..record("b") }, record("c")]).unwrap();
-        let adopted = adopt_contents(&index.rows(), |row| (row != 2).then(|| content_hash(b"new"))).unwrap();
+        let adopted =
+            adopt_contents(&index.rows(), |row| (row != 2).then(|| content_hash(b"new")), &index.change()).unwrap();
         assert_eq!(adopted, 1);
         assert_eq!([0, 1, 2].map(|row| index.rows().get(row).content), [hash("new"), hash("b"), None]);
     }

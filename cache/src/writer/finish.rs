@@ -25,6 +25,8 @@ pub(super) struct Existing {
     pub part: Option<Part>,
     pub rows_per_chunk: u32,
     pub provenance: Value,
+    /// Who wrote the rows that were there.
+    pub writers_before: Vec<Value>,
     /// Nothing is to do.
     pub idle: bool,
 }

@@ -6,6 +6,7 @@
 
 mod committer;
 pub(crate) mod finish;
+pub(crate) mod history;
 mod plan;
 mod replace;
 mod resume;
@@ -17,6 +18,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
 
 use crate::columns::Lock;
 use crate::error::{CacheError, Result};
@@ -130,6 +133,12 @@ impl ColumnWriter {
     /// What is being written.
     pub fn plan(&self) -> &ColumnPlan {
         &self.shared.plan
+    }
+
+    /// Who wrote the rows that were there already ([`ColumnSpec::with_writer`]), each once. `null` is one who did not say, an object
+    /// that is no writer's the provenance of a column from before writers were listed.
+    pub fn writers_before(&self) -> &[Value] {
+        &self.existing.writers_before
     }
 
     /// The batches to do, in order of rows. They were when the writer was opened; commits do not shorten the list.

@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use serde_json::Value;
+
 use super::finish::Existing;
+use super::history;
 use super::plan::{Found, find};
 use super::survey::{Survey, Surveyor, journalled_shards, manifest_shards};
 use super::work::{Shared, Work};
@@ -60,11 +63,20 @@ pub(super) fn resume(request: &WriterRequest<'_>) -> Result<Resumed> {
     let unchanged =
         found.manifest.as_ref().is_some_and(|manifest| manifest.rows() == found.plan.rows && manifest.part == part);
     let idle = unchanged && work.is_empty() && sealed.is_empty();
+    let writers_before = history::before(&found);
     let journal = if idle {
         None
     } else {
-        let records = records(&found, &work, sealed, generation, request.spec);
+        let records = records(&found, &work, sealed, generation, &writers_before, request.spec);
         Some(Journal::publish(&found.folder.join(journal::FILE), &records)?)
+    };
+    let provenance = match &request.spec.writer {
+        None => request.spec.provenance.clone(),
+        Some(own) => {
+            let own = (!todo.is_empty()).then(|| own.clone());
+            let writers = history::distinct(writers_before.iter().cloned().chain(own));
+            history::with_writers(request.spec.provenance.clone(), writers)
+        }
     };
     let existing = Existing {
         manifest: found.manifest,
@@ -72,7 +84,8 @@ pub(super) fn resume(request: &WriterRequest<'_>) -> Result<Resumed> {
         generation,
         part,
         rows_per_chunk,
-        provenance: sorted(request.spec.provenance.clone()),
+        provenance: sorted(provenance),
+        writers_before,
         idle,
     };
     let shared = Shared {
@@ -92,6 +105,7 @@ fn records(
     work: &BTreeMap<usize, Work>,
     sealed: Vec<ShardRecord>,
     generation: u32,
+    writers: &[Value],
     spec: &ColumnSpec,
 ) -> Vec<Record> {
     let plan = &found.plan;
@@ -105,7 +119,21 @@ fn records(
     let missing =
         done.iter().flat_map(|range| found.journalled.range(range[0]..range[1])).map(|(_, m)| m.clone()).collect();
     let (part, retry_missing) = (spec.part, spec.retry_missing != Retry::No);
-    let plan = PlanRecord { format: plan.format(), generation, part, column: plan.clone(), todo, retry_missing };
+    let writer = spec.writer.clone();
+    // Who does not say who writes keeps no list.
+    let writers = writer.iter().flat_map(|_| writers).cloned().collect();
+    let carried = if writer.is_some() { drafted } else { 0 };
+    let plan = PlanRecord {
+        format: plan.format(),
+        generation,
+        part,
+        column: plan.clone(),
+        todo,
+        retry_missing,
+        writers,
+        writer,
+        carried,
+    };
     let mut records = vec![Record::Plan(plan)];
     records.extend(sealed.into_iter().map(Record::Shard));
     if !done.is_empty() {

@@ -196,8 +196,14 @@ fn every_version_is_written_the_same_today() {
     }
 }
 
-/// The file without what programs write today and did not when the golden files were made: the manifest's digest.
+/// The file without what programs write today and did not when the golden files were made: digests of the manifest and the rows.
 fn without_digest(name: &str, bytes: &[u8]) -> Vec<u8> {
+    if name.ends_with("cache.json") {
+        let text = std::str::from_utf8(bytes).unwrap();
+        let (before, digests) = text.rsplit_once(",\n  \"rows_digests\": [").expect("the last member is the digests");
+        assert!(digests.trim_matches(|c: char| !c.is_ascii_hexdigit()).len() == 64, "`{digests}`");
+        return format!("{before}\n}}\n").into_bytes();
+    }
     if !name.ends_with("column.json") {
         return bytes.to_vec();
     }

@@ -9,8 +9,9 @@ use super::{
     args::Shared,
     bars::Bars,
     cache_args::{Cache as Args, CacheCommand, CacheExport, Drift, ExportKind, Import},
-    cache_tables, drift_tables, out,
-    tables::{self, ListedColumn, Verified},
+    cache_tables::{self, Verified},
+    drift_tables, out,
+    tables::{self, ListedColumn},
 };
 use crate::{
     foreign::SourceOptions,
@@ -80,7 +81,7 @@ fn verify(path: &Path, wanted: &[String], again: Option<&Again>, json: bool) -> 
         reports.push((name, if report.as_ref().is_err_and(is_damage) { report } else { Ok(report?) }));
     }
     if !json {
-        out::data(tables::verified(&reports, rows))?;
+        out::data(cache_tables::verified(&reports, rows))?;
     }
     let is_sound = |report: &Result<VerifyReport, CacheError>| report.as_ref().is_ok_and(VerifyReport::is_sound);
     let sound = reports.iter().filter(|(_, report)| is_sound(report)).map(|(name, _)| name.as_str());

@@ -1,9 +1,9 @@
 //! What `icecap cache merge`, `import` and `verify --recompute` print.
 
-use icecap_cache::{MergeReport, RowsVerdict};
+use icecap_cache::{CacheError, Damage, DamagedPart, MergeReport, RowsVerdict, VerifyReport};
 use serde_json::{Value, json};
 
-use super::tables::{self, Verified, reasons};
+use super::tables::reasons;
 use crate::{
     report::{Table, bytes, shape},
     stage::{import::ImportReport, recompute::RecomputeReport},
@@ -89,8 +89,60 @@ pub(super) fn recomputed(reports: &[RecomputeReport]) -> String {
     reports.iter().map(line).collect()
 }
 
+/// A column's name, and what verifying it found; the error where its manifest cannot be understood.
+pub(super) type Verified = (String, Result<VerifyReport, CacheError>);
+
+pub(super) fn verified(reports: &[Verified], rows: RowsVerdict) -> String {
+    let mut shown = match rows {
+        RowsVerdict::Sound => "rows.jsonl: sound\n".to_owned(),
+        RowsVerdict::Unknown => {
+            "rows.jsonl: no digest is kept of it yet; the next `icecap encode` writes one\n".to_owned()
+        }
+        RowsVerdict::Damaged => format!("rows.jsonl: DAMAGED\n  {ROWS_DIFFER}\n"),
+    };
+    for (name, report) in reports {
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => {
+                shown += &format!("{name}: DAMAGED\n  {}\n", error.to_string().replace('\n', "\n  "));
+                continue;
+            }
+        };
+        if report.is_sound() {
+            shown += &format!("{name}: sound, {} in {} shards\n", bytes(report.bytes), report.shards);
+            continue;
+        }
+        shown += &format!("{name}: DAMAGED\n");
+        report.damage.iter().for_each(|damage| shown += &format!("  {}\n", damage_line(damage)));
+    }
+    shown
+}
+
+fn damage_line(damage: &Damage) -> String {
+    let part = match &damage.part {
+        DamagedPart::Rows(rows) => format!("among rows {} to {}", rows.start, rows.end.saturating_sub(1)),
+        DamagedPart::Header => "its header".to_owned(),
+        DamagedPart::MissingList => "the list of missing rows".to_owned(),
+        DamagedPart::File(error) => error.to_string(),
+    };
+    format!("`{}`: {part}", damage.file)
+}
+
+/// What is wrong with a row index.
+const ROWS_DIFFER: &str = "its digest is not the one in `cache.json`";
+
 pub(super) fn verified_json(reports: &[Verified], rows: RowsVerdict, again: &[RecomputeReport]) -> Value {
-    let mut value = tables::verified_json(reports, rows);
+    let one = |(name, report): &Verified| {
+        let (bytes, damages) = match report {
+            Ok(report) => (Some(report.bytes), report.damage.iter().map(damage_line).collect()),
+            Err(error) => (None, vec![error.to_string()]),
+        };
+        json!({ "column": name, "sound": damages.is_empty(), "bytes": bytes, "damages": damages })
+    };
+    // The list is of columns; the rows come into it where they are damaged.
+    let index = || json!({ "column": null, "file": "rows.jsonl", "sound": false, "damages": [ROWS_DIFFER] });
+    let index = (rows == RowsVerdict::Damaged).then(index);
+    let mut value: Value = reports.iter().map(one).chain(index).collect();
     for column in value.as_array_mut().into_iter().flatten() {
         if let Some(report) = again.iter().find(|report| column["column"] == *report.column) {
             column["recomputed"] = json!(report);

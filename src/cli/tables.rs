@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
-use icecap_cache::{Cache, CacheError, ColumnState, Damage, DamagedPart, Rows, RowsVerdict, VerifyReport};
+use icecap_cache::{Cache, ColumnState, Rows};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -104,7 +104,7 @@ impl ListedColumn {
         (self.providers.len() > 1).then(|| {
             let (name, providers) = (&self.name, provider::listed(&self.providers));
             format!(
-                "note: column `{name}` has rows of {} providers, which differ in their last bits: {providers}",
+                "note: column `{name}` has rows of {} providers, which may differ in their last bits: {providers}",
                 self.providers.len()
             )
         })
@@ -230,62 +230,6 @@ pub(super) fn trained_line(report: &TrainReport) -> String {
         report.tokens_per_second,
         100.0 * report.waited
     )
-}
-
-/// A column's name, and what verifying it found; the error where its manifest cannot be understood.
-pub(super) type Verified = (String, Result<VerifyReport, CacheError>);
-
-pub(super) fn verified(reports: &[Verified], rows: RowsVerdict) -> String {
-    let mut shown = match rows {
-        RowsVerdict::Sound => "rows.jsonl: sound\n".to_owned(),
-        RowsVerdict::Unknown => {
-            "rows.jsonl: no digest is kept of it yet; the next `icecap encode` writes one\n".to_owned()
-        }
-        RowsVerdict::Damaged => format!("rows.jsonl: DAMAGED\n  {ROWS_DIFFER}\n"),
-    };
-    for (name, report) in reports {
-        let report = match report {
-            Ok(report) => report,
-            Err(error) => {
-                shown += &format!("{name}: DAMAGED\n  {}\n", error.to_string().replace('\n', "\n  "));
-                continue;
-            }
-        };
-        if report.is_sound() {
-            shown += &format!("{name}: sound, {} in {} shards\n", bytes(report.bytes), report.shards);
-            continue;
-        }
-        shown += &format!("{name}: DAMAGED\n");
-        report.damage.iter().for_each(|damage| shown += &format!("  {}\n", damage_line(damage)));
-    }
-    shown
-}
-
-fn damage_line(damage: &Damage) -> String {
-    let part = match &damage.part {
-        DamagedPart::Rows(rows) => format!("among rows {} to {}", rows.start, rows.end.saturating_sub(1)),
-        DamagedPart::Header => "its header".to_owned(),
-        DamagedPart::MissingList => "the list of missing rows".to_owned(),
-        DamagedPart::File(error) => error.to_string(),
-    };
-    format!("`{}`: {part}", damage.file)
-}
-
-/// What is wrong with a row index.
-const ROWS_DIFFER: &str = "its digest is not the one in `cache.json`";
-
-pub(super) fn verified_json(reports: &[Verified], rows: RowsVerdict) -> Value {
-    let one = |(name, report): &Verified| {
-        let (bytes, damages) = match report {
-            Ok(report) => (Some(report.bytes), report.damage.iter().map(damage_line).collect()),
-            Err(error) => (None, vec![error.to_string()]),
-        };
-        json!({ "column": name, "sound": damages.is_empty(), "bytes": bytes, "damages": damages })
-    };
-    let damages: &[&str] = if rows == RowsVerdict::Damaged { &[ROWS_DIFFER] } else { &[] };
-    let known = rows != RowsVerdict::Unknown;
-    let rows = json!({ "column": null, "file": "rows.jsonl", "sound": known.then_some(damages.is_empty()), "damages": damages });
-    reports.iter().map(one).chain([rows]).collect()
 }
 
 pub(super) fn demo(report: &DemoReport) -> String {

@@ -91,7 +91,7 @@ pub(super) fn tell_others(writers: &[ColumnWriter], own: &[Provider], progress: 
         let before: Vec<Provider> = writer.writers_before().iter().map(Provider::read).collect();
         if before.iter().any(|other| other != own) {
             progress.line(&format!(
-                "note: column `{}` has rows by {}, and goes on by {own}: its rows will differ in their last bits",
+                "note: column `{}` has rows by {}, and goes on by {own}: these rows may differ from the others in their last bits",
                 writer.plan().name,
                 listed(&before)
             ));

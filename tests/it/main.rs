@@ -6,6 +6,7 @@ mod fetching;
 mod gpt2;
 mod journey;
 mod layers;
+mod provenance;
 mod regions;
 mod sources;
 mod streams;

@@ -284,3 +284,14 @@ fn parts_of_different_machines_keep_all_their_provenance() {
     let report = place.merge(&parts).unwrap();
     insta::assert_snapshot!(report.columns[0].manifest.provenance, @r#"{"host":"a","parts":[{"host":"a"},{"host":"b"}]}"#);
 }
+
+#[test]
+fn those_who_wrote_the_parts_are_those_who_wrote_the_column() {
+    let images = Images::new(45);
+    let place = Place::new();
+    let on = |host: &str| spec().with_provenance(serde_json::json!({"host": host})).with_writer(host.into());
+    let parts = [1, 2, 3].map(|part| place.part(&images, &on(["a", "b", "a"][part as usize - 1]), part, 3));
+    let report = place.merge(&parts).unwrap();
+    assert_eq!(report.columns[0].manifest.provenance["writers"], serde_json::json!(["a", "b"]));
+    assert_eq!(Cache::open(place.path("merged")).unwrap().verify_rows().unwrap(), icecap_cache::RowsVerdict::Sound);
+}

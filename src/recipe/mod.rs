@@ -10,6 +10,7 @@ mod detector;
 mod encoder;
 mod error;
 pub mod strict;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use decoder::DecoderSection;
 pub use detector::{DetectorSpec, DetectorWord, FileSpec, Origin, RegionsSpec};
 pub use encoder::{EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
 pub use error::RecipeError;
+pub use tail::TailSpec;
 
 use crate::{
     dataset::DatasetSpec,
@@ -48,6 +50,9 @@ pub struct Recipe {
     /// The network that is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<DecoderSection>,
+    /// The part of the frozen network that is trained after all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<TailSpec>,
     /// How captions become tokens.
     #[serde(default)]
     pub tokenizer: TokenizerSpec,
@@ -159,6 +164,10 @@ impl Recipe {
                 fault(&["detector", "kind"], "no column asks the detector for anything".to_owned(), Some(hint));
             }
             _ => {}
+        }
+        for wrong in self.tail.iter().flat_map(|tail| tail.faults(self)) {
+            let path: Vec<&str> = ["tail"].into_iter().chain(wrong.key).collect();
+            fault(&path, wrong.message, wrong.hint.map(str::to_owned));
         }
         if let Err(DecoderError::Decode { field, value, must }) = self.decode.check() {
             fault(&["decode", field], format!("`{value}` does not work: it must be {must}"), None);

@@ -25,6 +25,7 @@ pub mod regions;
 mod register;
 pub mod run;
 mod space;
+pub mod tail;
 pub mod train;
 pub mod transfer;
 mod web;

@@ -9,6 +9,7 @@ mod layers;
 mod regions;
 mod sources;
 mod support;
+mod tail;
 mod tools;
 mod variants;
 mod web;

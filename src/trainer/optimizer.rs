@@ -178,7 +178,7 @@ mod tests {
         };
         let spec = TrainSpec { weight_decay: 0.5, clip: 0.0, ..TrainSpec::default() };
         let loss = Tensor::from(1.0f32);
-        let (mut host, mut device) = (joined(), joined());
+        let (mut host, device) = (joined(), joined());
         let mut optimizer = AdamW::new(&host, &spec);
         optimizer.step(&mut host, &mut gradient(&joined(), 3.0), &loss, 0.01, 0);
         // The first step of AdamW is as long as the rate, whatever the gradient; matrices decay by rate times decay on top.
@@ -188,7 +188,7 @@ mod tests {
         }
         let optimizer = &mut AdamW::new(&device, &spec);
         let _guard = tch::no_grad_guard();
-        optimizer.update(&mut device, &gradient(&joined(), 3.0), &Tensor::from(1.0f32), 0.01, 0);
+        optimizer.update(&device, &gradient(&joined(), 3.0), &Tensor::from(1.0f32), 0.01, 0);
         assert!((host.flat() - device.flat()).abs().max().double_value(&[]) < 1e-7);
     }
 

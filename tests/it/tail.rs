@@ -143,9 +143,18 @@ fn what_does_not_enclose_a_part_is_refused() {
         let error = encoder::section(&model, from, to, SIZE).err().map(|error| error.to_string()).unwrap_or_default();
         error.replace(&format!("{}/", fixture("tail").display()), "")
     };
-    insta::assert_snapshot!(refused("inner", "to"), @"");
-    insta::assert_snapshot!(refused("to", "block"), @"");
-    insta::assert_snapshot!(refused("from", "tow"), @"");
+    insta::assert_snapshot!(refused("inner", "to"), @"
+    `to` also needs `from`, which is not computed from `inner`: something in `skips.onnx` goes past `inner`
+    hint: tap `from` or `block` instead: everything goes through it there
+    ");
+    insta::assert_snapshot!(refused("to", "block"), @"
+    `block` is not computed from `to` in `skips.onnx`
+    hint: name a later tensor of the same model; `icecap inspect` lists them in order
+    ");
+    insta::assert_snapshot!(refused("from", "tow"), @"
+    `skips.onnx` has no tensor `tow`; nearest: `to`, `t3`, `t5`
+    hint: `icecap inspect skips.onnx` lists what can be tapped
+    ");
     let built = |from: &str, to: &str, batch_norm| {
         let section = encoder::section(&model, from, to, SIZE).expect("a section");
         let inputs = [ColumnInput { name: "map".into(), vectors: section.input[1] * section.input[2], width: 4 }];
@@ -156,9 +165,18 @@ fn what_does_not_enclose_a_part_is_refused() {
             .map(|error| error.to_string())
             .unwrap_or_default()
     };
-    insta::assert_snapshot!(built("block", "erf", BatchNorm::Frozen), @"");
-    insta::assert_snapshot!(built("from", "bare", BatchNorm::Frozen), @"");
-    insta::assert_snapshot!(built("block", "to", BatchNorm::Train), @"");
+    insta::assert_snapshot!(built("block", "erf", BatchNorm::Frozen), @"
+    the tail's node `erf` is of the operator `Erf`, which can't be trained yet
+    hint: begin the tail after it, or end it before
+    ");
+    insta::assert_snapshot!(built("from", "bare", BatchNorm::Frozen), @"
+    there is nothing to train between `from` and `bare`
+    hint: begin the tail at an earlier tensor
+    ");
+    insta::assert_snapshot!(built("block", "to", BatchNorm::Train), @"
+    `tail.batch_norm` = `train`, and there is no BatchNormalization between `block` and `to`: its exporter folded them into the convolutions
+    hint: leave `batch_norm` out
+    ");
 }
 
 #[test]
@@ -246,10 +264,10 @@ fn tails_that_do_not_fit_leave_no_run_behind() {
         let said = place.icecap(&format!("train tail.toml --data . --cache cache --run run {sets}")).bad();
         assert!(said.contains(why), "{said}");
     };
-    refused("--set tail.to=masked", "the graph needs");
+    refused("--set tail.to=masked", "needs the input `mask`");
     refused("--set tail.to=c3", "`c2`");
     refused("--set tail.column=grid", "the decoder reads no column `grid`");
-    refused("--set tail.column=whole", "a tail can't begin with");
+    refused("--set tail.column=whole", "`c2` is not computed from `vector`");
     refused("--set tail.batch_norm=train", "there is no BatchNormalization between `c1` and `c2`");
     refused("--set tail.pool=global --set tail.to=vector", "needs a map");
     let bytes = std::fs::read(place.path("tiny.onnx")).expect("a model");

@@ -171,7 +171,7 @@ impl AttentionLstm {
     fn before_steps(&self) -> Vec<Handle> {
         let pairs = [self.init_hidden, self.init_cell].into_iter().flat_map(|(weight, bias)| [weight, bias]);
         let rest = [self.key, self.words.embedding()].into_iter().chain(self.cell.input());
-        pairs.chain(rest).chain(self.mapping.handles()).collect()
+        pairs.chain(rest).chain(self.mapping.handles(&self.params)).collect()
     }
 }
 

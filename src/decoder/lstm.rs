@@ -141,7 +141,7 @@ impl Decoder for Lstm {
                 None => {
                     let mut handles = layer.input().to_vec();
                     handles.push(self.words.embedding());
-                    handles.extend(self.mapping.handles());
+                    handles.extend(self.mapping.handles(&self.params));
                     gradients.differentiate(&loss, &[], &handles);
                 }
             }

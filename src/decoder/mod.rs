@@ -31,6 +31,7 @@ mod seen;
 mod spec;
 mod standard;
 mod state;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -38,6 +39,8 @@ mod words;
 use std::path::Path;
 
 use tch::Tensor;
+
+use crate::section::Weight;
 
 pub use crate::batch::{Captions, Prefix, Special};
 pub use attention::AttentionLstm;
@@ -52,6 +55,7 @@ pub use params::{Handle, Init, Params, ParamsBuilder};
 pub use spec::{Activation, AttentionLstmSpec, DecoderSpec, LstmSpec};
 pub use standard::{Scale, Standardized, read_scales, write_scales};
 pub use state::State;
+pub use tail::{BatchNorm, TailError, TailPlan, TailPool, Tailed, read_section, write_section};
 
 /// How the captions of a batch are scored.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -72,6 +76,11 @@ pub trait Decoder {
 
     /// The columns it looks at, in the order in which a prefix must hold them.
     fn inputs(&self) -> &[ColumnInput];
+
+    /// The columns as its attention sees them: others than [`Decoder::inputs`] behind a tail.
+    fn seen_inputs(&self) -> &[ColumnInput] {
+        self.inputs()
+    }
 
     /// Tokens of its vocabulary, `V`.
     fn vocab(&self) -> usize;
@@ -104,6 +113,11 @@ pub trait Decoder {
 
     /// Feeds one token a row (`[R]` i64); gives the logits `[R, V]` of the next ones and the state after them.
     fn step(&self, state: &State, tokens: &Tensor) -> (Tensor, State);
+
+    /// The weights of its tail as they are now; none without one.
+    fn tail_weights(&self) -> Vec<Weight> {
+        vec![]
+    }
 
     /// Writes what belongs beside the weights of a checkpoint, and names the files.
     ///
@@ -143,6 +157,21 @@ pub fn build(
     })
 }
 
+/// The same behind `tail`, where there is one: the section's weights are those of the encoder.
+///
+/// # Errors
+/// As [`build`], and where the tail does not fit its column or can't be trained.
+pub fn build_behind(
+    tail: Option<&TailPlan>,
+    spec: &DecoderSpec,
+    inputs: &[ColumnInput],
+    vocab: usize,
+    seed: u64,
+    device: tch::Device,
+) -> Result<Box<dyn Decoder>, DecoderError> {
+    behind(tail, inputs, |seen| build(spec, seen, vocab, seed, device))
+}
+
 /// The decoder whose weights are in `folder/model.safetensors`.
 ///
 /// # Errors
@@ -154,10 +183,37 @@ pub fn load(
     vocab: usize,
     device: tch::Device,
 ) -> Result<Box<dyn Decoder>, DecoderError> {
-    if let DecoderSpec::Gpt2(spec) = spec {
-        return Ok(Box::new(Gpt2::load(folder, spec, inputs, vocab, device)?));
-    }
-    let mut decoder = build(spec, inputs, vocab, 0, device)?;
+    load_behind(None, folder, spec, inputs, vocab, device)
+}
+
+/// The same behind `tail`, where there is one.
+///
+/// # Errors
+/// As [`load`], and [`build_behind`].
+pub fn load_behind(
+    tail: Option<&TailPlan>,
+    folder: &Path,
+    spec: &DecoderSpec,
+    inputs: &[ColumnInput],
+    vocab: usize,
+    device: tch::Device,
+) -> Result<Box<dyn Decoder>, DecoderError> {
+    let mut decoder = behind(tail, inputs, |seen| match spec {
+        DecoderSpec::Gpt2(spec) => Ok(Box::new(Gpt2::of_checkpoint(folder, spec, seen, vocab, device)?) as Box<_>),
+        _ => build(spec, seen, vocab, 0, device),
+    })?;
     decoder.params_mut().load(&folder.join("model.safetensors"))?;
     Ok(decoder)
+}
+
+/// The decoder that `make` makes for the columns as they are behind `tail`, and the tail before it.
+fn behind(
+    tail: Option<&TailPlan>,
+    inputs: &[ColumnInput],
+    make: impl FnOnce(&[ColumnInput]) -> Result<Box<dyn Decoder>, DecoderError>,
+) -> Result<Box<dyn Decoder>, DecoderError> {
+    match tail {
+        None => make(inputs),
+        Some(tail) => Ok(Box::new(Tailed::new(make(&tail.inputs(inputs)?)?, tail, inputs)?)),
+    }
 }

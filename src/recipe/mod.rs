@@ -11,6 +11,7 @@ mod encoder;
 mod error;
 mod numbers;
 pub mod strict;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ pub use decoder::DecoderSection;
 pub use detector::{DetectorSpec, DetectorWord, FileSpec, Origin, RegionsSpec};
 pub use encoder::{EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
 pub use error::RecipeError;
+pub use tail::TailSpec;
 
 use crate::{dataset::DatasetSpec, decoder::DecodeSpec, text::TokenizerSpec, trainer::TrainSpec};
 use strict::Fault;
@@ -44,6 +46,9 @@ pub struct Recipe {
     /// The network that is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<DecoderSection>,
+    /// The part of the frozen network that is trained after all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<TailSpec>,
     /// How captions become tokens.
     #[serde(default)]
     pub tokenizer: TokenizerSpec,
@@ -178,6 +183,10 @@ impl Recipe {
         if ![["decoder", "kind"], ["decoder", "pretrained"], ["tokenizer", "kind"]].iter().any(|place| is_unread(place))
         {
             self.check_tokenizer(&mut fault);
+        }
+        for wrong in self.tail.iter().flat_map(|tail| tail.faults(self)) {
+            let path: Vec<&str> = ["tail"].into_iter().chain(wrong.key).collect();
+            fault(&path, wrong.message, wrong.hint.map(str::to_owned));
         }
         if self.columns.is_empty() {
             fault(&["encoder"], "the recipe has no [[column]]: nothing would be kept".to_owned(), None);

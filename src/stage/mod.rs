@@ -26,6 +26,7 @@ pub mod regions;
 mod register;
 pub mod run;
 mod space;
+pub mod tail;
 pub mod train;
 pub mod transfer;
 mod web;

@@ -15,7 +15,10 @@ pub use examples::TrainingData;
 use examples::{Split, captions, check_recipe};
 pub(super) use examples::{captions_of, keep_encoded};
 
-use super::run::{Run, RunColumn, RunError, RunInfo, RunLock, SCALES, special};
+use super::{
+    run::{Run, RunColumn, RunError, RunInfo, RunLock, SCALES, special},
+    tail,
+};
 use crate::{
     batch::{self, Column},
     decoder::{self, ColumnInput, Decoder, Scale},
@@ -39,6 +42,8 @@ pub struct TrainOptions {
     pub device: String,
     /// Go on with the run that is there.
     pub resume: bool,
+    /// ONNX Runtime's library; only a recipe with a `[tail]` needs it.
+    pub onnxruntime: Option<PathBuf>,
 }
 
 /// What a training came to.
@@ -104,14 +109,20 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
         // Before anything is written: a decoder that cannot be built leaves no run behind.
         let (spec, seed) = (section.spec.at(&options.data), recipe.train.seed);
         let inputs: Vec<ColumnInput> = columns.iter().map(|column| column.input.clone()).collect();
-        let decoder = decoder::build(&spec, &inputs, tokenizer.vocab_size(), seed, device)?;
+        let source = recipe.encoder.source(&options.data);
+        let tail = tail::cut(recipe, source.path(), &readers, options.onnxruntime.as_deref(), progress)?;
+        let vocab = tokenizer.vocab_size();
+        let decoder = decoder::build_behind(tail.as_ref(), &spec, &inputs, vocab, seed, device)?;
+        if let Some(tail) = &tail {
+            decoder::write_section(&options.run, &tail.section)?;
+        }
         if section.standardize {
             write_scales(&cache, &columns, &rows.train, &options.run)?;
         }
         let info = RunInfo {
             icecap: env!("CARGO_PKG_VERSION").to_owned(),
             cache: std::path::absolute(&options.cache)?,
-            model: std::path::absolute(recipe.encoder.source(&options.data).path())?,
+            model: std::path::absolute(source.path())?,
             detector: recipe
                 .detector
                 .as_ref()
@@ -136,12 +147,16 @@ fn resumed_decoder(
 ) -> Result<Box<dyn Decoder>> {
     let inputs: Vec<ColumnInput> = run.info.columns.iter().map(|column| column.input.clone()).collect();
     let vocab = run.tokenizer.vocab_size();
+    let tail = tail::of_run(run)?;
     match trainer::find_checkpoint(&run.folder, "last") {
         // Pretrained weights are needed once: a run goes on without their folder.
         Some(folder) if section.spec.pretrained().is_some() => {
-            Ok(decoder::load(&folder, &section.spec, &inputs, vocab, device)?)
+            Ok(decoder::load_behind(tail.as_ref(), &folder, &section.spec, &inputs, vocab, device)?)
         }
-        _ => Ok(decoder::build(&section.spec.at(&options.data), &inputs, vocab, run.recipe.train.seed, device)?),
+        _ => {
+            let (spec, seed) = (section.spec.at(&options.data), run.recipe.train.seed);
+            Ok(decoder::build_behind(tail.as_ref(), &spec, &inputs, vocab, seed, device)?)
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod regions;
 mod sources;
 mod streams;
 mod support;
+mod tail;
 mod tools;
 mod variants;
 mod web;

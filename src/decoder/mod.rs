@@ -8,6 +8,8 @@
 //! Shapes: `N` images, `K` vectors an image, `D` their width, `W` the width they are mapped to, `B` captions, `P` tokens
 //! of a batch, `R` rows of a search, `E` embedding, `H` hidden, `A` attention, `V` vocabulary.
 
+mod attend;
+mod attend_tape;
 mod attention;
 mod attention_tape;
 mod cell;
@@ -33,6 +35,8 @@ mod standard;
 mod state;
 #[cfg(test)]
 mod tests;
+mod up_down;
+mod up_down_tape;
 mod words;
 
 use std::path::Path;
@@ -49,9 +53,10 @@ pub use gpt2::{Freeze, Gpt2, Gpt2Error, Gpt2Mapping, Gpt2Spec};
 pub use lstm::Lstm;
 pub use mapping::ColumnInput;
 pub use params::{Handle, Init, Params, ParamsBuilder};
-pub use spec::{Activation, AttentionLstmSpec, DecoderSpec, LstmSpec};
+pub use spec::{Activation, AttentionLstmSpec, DecoderSpec, LstmSpec, Variant};
 pub use standard::{Scale, Standardized, read_scales, write_scales};
 pub use state::State;
+pub use up_down::UpDown;
 
 /// How the captions of a batch are scored.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -138,7 +143,10 @@ pub fn build(
     spec.check(inputs, vocab)?;
     Ok(match spec {
         DecoderSpec::Lstm(spec) => Box::new(Lstm::new(spec, inputs, vocab as i64, seed, device)),
-        DecoderSpec::AttentionLstm(spec) => Box::new(AttentionLstm::new(spec, inputs, vocab as i64, seed, device)),
+        DecoderSpec::AttentionLstm(spec) => match spec.variant {
+            Variant::ShowAttendTell => Box::new(AttentionLstm::new(spec, inputs, vocab as i64, seed, device)),
+            Variant::UpDown => Box::new(UpDown::new(spec, inputs, vocab as i64, seed, device)),
+        },
         DecoderSpec::Gpt2(spec) => Box::new(Gpt2::new(spec, inputs, vocab, seed, device)?),
     })
 }

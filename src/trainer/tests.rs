@@ -6,7 +6,7 @@ use tch::{Device, Kind};
 
 use super::*;
 use crate::{
-    decoder::{AttentionLstmSpec, ColumnInput, DecoderSpec, Gpt2Spec, LstmSpec, build},
+    decoder::{AttentionLstmSpec, ColumnInput, DecoderSpec, Gpt2Spec, LstmSpec, Variant, build},
     progress::Silent,
 };
 
@@ -81,6 +81,11 @@ fn small(kind: &str) -> DecoderSpec {
     match kind {
         "lstm" => DecoderSpec::Lstm(lstm),
         "attention-lstm" => DecoderSpec::AttentionLstm(attention),
+        "up-down" => DecoderSpec::AttentionLstm(AttentionLstmSpec {
+            variant: Variant::UpDown,
+            doubly_stochastic: 0.0,
+            ..attention
+        }),
         "gpt2" => DecoderSpec::Gpt2(gpt2),
         _ => DecoderSpec::Gpt2(Gpt2Spec { positions: 8, ..gpt2 }),
     }
@@ -109,7 +114,7 @@ fn model(run: &Path, file: &str) -> Vec<u8> {
 
 #[test]
 fn a_training_cut_in_two_gives_the_same_bytes() {
-    for kind in ["lstm", "attention-lstm", "gpt2"] {
+    for kind in ["lstm", "attention-lstm", "up-down", "gpt2"] {
         let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let spec = TrainSpec { schedule: Schedule::Constant, validate_every: 100.0, ..spec() };
         let until = |steps| TrainSpec { steps: Some(steps), ..spec.clone() };
@@ -126,7 +131,7 @@ fn a_training_cut_in_two_gives_the_same_bytes() {
 
 #[test]
 fn all_decoders_learn_what_the_features_say() {
-    for kind in ["lstm", "attention-lstm", "gpt2"] {
+    for kind in ["lstm", "attention-lstm", "up-down", "gpt2"] {
         let run = tempfile::tempdir().unwrap();
         let spec = TrainSpec { epochs: 80, schedule: Schedule::Constant, validate_every: 20.0, ..spec() };
         let outcome = go(&spec, kind, &data(false), run.path(), false).unwrap();

@@ -27,6 +27,7 @@ pub(super) fn train(args: &Train) -> Result<()> {
         data: args.recipe.data.clone(),
         device: args.device.clone(),
         resume: args.resume,
+        init: args.init.clone(),
     };
     let report = run_train(&recipe, &args.recipe.recipe.display().to_string(), &options, &Bars::new())?;
     eprintln!("{}", tables::trained_line(&report));

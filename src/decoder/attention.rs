@@ -152,6 +152,11 @@ impl AttentionLstm {
         gradients.add(self.cell.weight_ih, Tensor::cat(&[words, found.context], 1));
     }
 
+    /// The weight of the penalty. Captions with weights are rewarded or not: the penalty is no part of that.
+    fn penalty(&self, captions: &Captions) -> f64 {
+        if captions.weights.is_some() { 0.0 } else { self.penalty }
+    }
+
     /// The parameters that are used before the first step.
     fn before_steps(&self) -> Vec<Handle> {
         let pairs = [self.init_hidden, self.init_cell].into_iter().flat_map(|(weight, bias)| [weight, bias]);
@@ -191,11 +196,12 @@ impl Decoder for AttentionLstm {
     fn loss(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> Tensor {
         let dropout = Dropout::new(scoring);
         let (seen, states, alpha) = self.listen(prefix, captions, &dropout);
-        let loss = self.words.loss(&self.params, &states, &captions.targets, scoring, &dropout);
-        if self.penalty == 0.0 {
+        let loss = self.words.loss(&self.params, &states, captions, scoring, &dropout);
+        let penalty = self.penalty(captions);
+        if penalty == 0.0 {
             return loss;
         }
-        loss + self.penalty * unattended(&attended(&alpha, captions), &seen).0
+        loss + penalty * unattended(&attended(&alpha, captions), &seen).0
     }
 
     fn attention(&self, prefix: &Prefix, captions: &Captions) -> Option<Tensor> {
@@ -217,13 +223,14 @@ impl Decoder for AttentionLstm {
         let tape = tch::no_grad(|| AttentionTape::forward(given, &captions.active, &weights));
         let mut gradients = Gradients::new(&self.params);
         let spoken = leaf(&tape.cell.hidden);
-        let mut loss = self.words.loss(&self.params, &spoken, &captions.targets, scoring, &dropout);
+        let mut loss = self.words.loss(&self.params, &spoken, captions, scoring, &dropout);
         let of_spoken = gradients.differentiate(&loss, &[&spoken], &self.words.output()).remove(0);
         let mut of_attended = None;
-        if self.penalty > 0.0 {
+        let penalty = self.penalty(captions);
+        if penalty > 0.0 {
             let (rest, slope) = tch::no_grad(|| unattended(&attended(&tape.attend.alpha, captions), &seen));
-            loss = loss.detach() + self.penalty * rest;
-            of_attended = Some(slope * self.penalty);
+            loss = loss.detach() + penalty * rest;
+            of_attended = Some(slope * penalty);
         }
         let found = tch::no_grad(|| tape.backward(&of_spoken, of_attended.as_ref(), &weights));
         drop(tape);

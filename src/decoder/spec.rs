@@ -142,6 +142,9 @@ impl Serialize for AttentionLstmSpec {
     }
 }
 
+/// Keys that say how weights are trained, not what they mean.
+const TRAINED_WITH: [&str; 5] = ["dropout", "attention_dropout", "doubly_stochastic", "freeze", "pretrained"];
+
 impl DecoderSpec {
     /// Whether the numbers fit together, and with the columns and the vocabulary.
     pub(super) fn check(&self, inputs: &[ColumnInput], vocab: usize) -> Result<(), DecoderError> {
@@ -191,6 +194,23 @@ impl DecoderSpec {
             Self::Gpt2(spec) => Self::Gpt2(spec.at(data)),
             other => other.clone(),
         }
+    }
+
+    /// The first key, with both values, in which `other` gives the same weights another meaning, or has others.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> Option<(String, String, String)> {
+        let table = |spec: &Self| toml::Table::try_from(spec).unwrap_or_default();
+        let (own, other) = (table(self), table(other));
+        let shown = |table: &toml::Table, key: &str| match table.get(key) {
+            Some(toml::Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => "absent".to_owned(),
+        };
+        // The kind first: without it the rest says little.
+        let keys = ["kind"].into_iter().chain(own.keys().chain(other.keys()).map(String::as_str));
+        let mut decides = keys.filter(|key| !TRAINED_WITH.contains(key));
+        let key = decides.find(|key| own.get(*key) != other.get(*key))?;
+        Some((key.to_owned(), shown(&own, key), shown(&other, key)))
     }
 
     /// The folder of pretrained weights that training begins with, where there is one.
@@ -256,6 +276,18 @@ mod tests {
         };
         assert_eq!(*doubly_stochastic, 0.0, "only Show, Attend and Tell has the penalty");
         assert_eq!(parse(&toml::to_string(&spec).unwrap()).unwrap(), spec);
+    }
+
+    #[test]
+    fn the_first_difference_that_matters_is_named() {
+        let differs = |own: &str, other: &str| parse(own).unwrap().differs(&parse(other).unwrap());
+        let named = |key: &str, own: &str, other: &str| Some((key.into(), own.into(), other.into()));
+        assert_eq!(differs("kind = 'lstm'", "kind = 'lstm'\ndropout = 0.0"), None);
+        assert_eq!(differs("kind = 'lstm'", "kind = 'lstm'\nhidden = 64"), named("hidden", "512", "64"));
+        assert_eq!(differs("kind = 'lstm'", "kind = 'gpt2'"), named("kind", "lstm", "gpt2"));
+        let (one, two) = ("kind = 'attention-lstm'", "kind = 'attention-lstm'\nvariant = 'up-down'");
+        assert_eq!(differs(one, two), named("variant", "show-attend-tell", "up-down"));
+        assert_eq!(differs("kind = 'gpt2'", "kind = 'gpt2'\nlora = 2"), named("lora", "0", "2"));
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl Decoder for UpDown {
     fn loss(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> Tensor {
         let dropout = Dropout::new(scoring);
         let (spoken, _) = self.listen(prefix, captions, &dropout);
-        self.words.loss(&self.params, &spoken, &captions.targets, scoring, &dropout)
+        self.words.loss(&self.params, &spoken, captions, scoring, &dropout)
     }
 
     fn attention(&self, prefix: &Prefix, captions: &Captions) -> Option<Tensor> {
@@ -206,7 +206,7 @@ impl Decoder for UpDown {
         let tape = tch::no_grad(|| UpDownTape::forward(given.0, &given.1, &captions.active, &weights));
         let mut gradients = Gradients::new(&self.params);
         let spoken = leaf(&tape.language.hidden);
-        let loss = self.words.loss(&self.params, &spoken, &captions.targets, scoring, &dropout);
+        let loss = self.words.loss(&self.params, &spoken, captions, scoring, &dropout);
         let of_spoken = gradients.differentiate(&loss, &[&spoken], &self.words.output()).remove(0);
         let found = tch::no_grad(|| tape.backward(&of_spoken, &weights));
         drop(tape);

@@ -9,6 +9,7 @@ mod decoder;
 mod detector;
 mod encoder;
 mod error;
+mod own_words;
 pub mod strict;
 #[cfg(test)]
 mod tests;
@@ -79,6 +80,7 @@ impl Recipe {
         if recipe.pretrained() && strict::span_of(&text, &["tokenizer"]).is_none() {
             recipe.tokenizer = TokenizerSpec::Pretrained;
         }
+        own_words::settle(&mut recipe.train, &text);
         let faults = recipe.check(&text);
         if faults.is_empty() { Ok(recipe) } else { Err(RecipeError::Faults { name: name.to_owned(), text, faults }) }
     }
@@ -164,6 +166,7 @@ impl Recipe {
             fault(&["decode", field], format!("`{value}` does not work: it must be {must}"), None);
         }
         self.check_tokenizer(&mut fault);
+        own_words::check(&self.train, &mut fault);
         if self.columns.is_empty() {
             fault(&["encoder"], "the recipe has no [[column]]: nothing would be kept".to_owned(), None);
         }

@@ -180,6 +180,7 @@ fn trial(
         data: options.out.clone(),
         device: "cpu".to_owned(),
         resume: true,
+        init: None,
     };
     let training = match train(&recipe, NAME, &train_options, progress) {
         // A run of an earlier version, or on an earlier cache: begun anew.

@@ -91,7 +91,6 @@ impl Captions {
     }
 
     /// What goes in, as tokens: `[P]` i64.
-    #[must_use]
     pub fn fed(&self) -> Tensor {
         self.words.index_select(0, &self.inputs)
     }

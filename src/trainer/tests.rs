@@ -98,7 +98,7 @@ fn right(captions: &[(u32, String)]) -> Result<Score, HookError> {
     Ok(Score { value, shown: vec![("right".into(), value)] })
 }
 
-/// One for the right first word, less for what follows it.
+/// One for the right first word, a little less for each that follows it.
 fn first_and_short(captions: &[(u32, &[u32])]) -> Result<Vec<f64>, HookError> {
     let one =
         |(row, tokens): &(u32, &[u32])| f64::from(tokens.first() == Some(&(4 + row % 8))) - 0.1 * tokens.len() as f64;
@@ -190,7 +190,8 @@ fn rewards_rise() {
             epochs: 30,
             log_every: 5,
             label_smoothing: 0.0,
-            scst: Some(Scst { samples: 4, baseline, after: 2.0 }),
+            learning_rate: 0.01,
+            scst: Some(Scst { samples: 8, baseline, after: 2.0 }),
             scheduled_sampling: None,
             ..own_words()
         };

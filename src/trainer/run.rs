@@ -160,7 +160,7 @@ impl<'a> Run<'a> {
         let device = self.decoder.params().device();
         let loaded = (0..batches).map(|_| self.loader.next_batch()).collect::<Result<Vec<_>, _>>()?;
         let rewards = self.spec.rewards_at(self.plan.epoch(step)).is_some();
-        let size = |batch: &Batch| if rewards { batch.prefix.images() } else { batch.captions.tokens() };
+        let size = |batch: &Batch| if rewards { batch.rows.len() as i64 } else { batch.captions.tokens() };
         let (all, mut tokens): (i64, i64) = (loaded.iter().map(size).sum(), 0);
         let mut total = Tensor::from(0.0f32).to_device(device);
         for (index, batch) in loaded.into_iter().enumerate() {

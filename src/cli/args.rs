@@ -190,6 +190,9 @@ pub(super) struct Train {
     /// Go on from the run's last checkpoint
     #[arg(long)]
     pub resume: bool,
+    /// Begin with the weights and the tokenizer of another run, as rewards (train.scst) need it
+    #[arg(long, value_name = "RUN", value_hint = ValueHint::DirPath)]
+    pub init: Option<PathBuf>,
 }
 
 /// Write the GPT-2 of a run as a folder that Hugging Face's transformers opens, or a run's encoder with its trained tail

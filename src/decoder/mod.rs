@@ -8,6 +8,8 @@
 //! Shapes: `N` images, `K` vectors an image, `D` their width, `W` the width they are mapped to, `B` captions, `P` tokens
 //! of a batch, `R` rows of a search, `E` embedding, `H` hidden, `A` attention, `V` vocabulary.
 
+mod attend;
+mod attend_tape;
 mod attention;
 mod attention_tape;
 mod cell;
@@ -22,6 +24,7 @@ mod gradients;
 mod lstm;
 mod lstm_tape;
 mod mapping;
+mod mixed;
 mod params;
 #[cfg(test)]
 mod parity;
@@ -34,6 +37,8 @@ mod state;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod up_down;
+mod up_down_tape;
 mod words;
 
 use std::path::Path;
@@ -47,15 +52,17 @@ pub use attention::AttentionLstm;
 pub use decode::{DecodeSpec, Method};
 pub use error::DecoderError;
 pub use files::{read_tensors, write_tensors};
-pub use generate::{Generated, generate, generate_from};
+pub use generate::{Generated, generate, generate_from, samples};
 pub use gpt2::{Freeze, Gpt2, Gpt2Error, Gpt2Mapping, Gpt2Spec};
 pub use lstm::Lstm;
 pub use mapping::ColumnInput;
+pub use mixed::mixed;
 pub use params::{Handle, Init, Params, ParamsBuilder};
-pub use spec::{Activation, AttentionLstmSpec, DecoderSpec, LstmSpec};
+pub use spec::{Activation, AttentionLstmSpec, DecoderSpec, LstmSpec, Variant};
 pub use standard::{Scale, Standardized, read_scales, write_scales};
 pub use state::State;
 pub use tail::{BatchNorm, TailError, TailPlan, TailPool, Tailed, read_section, write_section};
+pub use up_down::UpDown;
 
 /// How the captions of a batch are scored.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -152,7 +159,10 @@ pub fn build(
     spec.check(inputs, vocab)?;
     Ok(match spec {
         DecoderSpec::Lstm(spec) => Box::new(Lstm::new(spec, inputs, vocab as i64, seed, device)),
-        DecoderSpec::AttentionLstm(spec) => Box::new(AttentionLstm::new(spec, inputs, vocab as i64, seed, device)),
+        DecoderSpec::AttentionLstm(spec) => match spec.variant {
+            Variant::ShowAttendTell => Box::new(AttentionLstm::new(spec, inputs, vocab as i64, seed, device)),
+            Variant::UpDown => Box::new(UpDown::new(spec, inputs, vocab as i64, seed, device)),
+        },
         DecoderSpec::Gpt2(spec) => Box::new(Gpt2::new(spec, inputs, vocab, seed, device)?),
     })
 }

@@ -10,6 +10,7 @@ mod detector;
 mod encoder;
 mod error;
 mod numbers;
+mod own_words;
 pub mod strict;
 mod tail;
 #[cfg(test)]
@@ -80,6 +81,9 @@ impl Recipe {
         let no_section = strict::span_of(&text, &["tokenizer"]).is_none();
         if let Some(recipe) = value.as_mut().filter(|recipe| no_section && recipe.pretrained()) {
             recipe.tokenizer = TokenizerSpec::Pretrained;
+        }
+        if let Some(recipe) = value.as_mut() {
+            own_words::settle(&mut recipe.train, &text);
         }
         let meant = value.as_ref().map(|recipe| recipe.check(&text, &unread)).unwrap_or_default();
         // Where an entry could not be read, what was put in its place says nothing.

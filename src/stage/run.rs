@@ -56,6 +56,9 @@ pub struct RunInfo {
     pub data: PathBuf,
     /// The columns, in the decoder's order.
     pub columns: Vec<RunColumn>,
+    /// The run whose weights it began with, absolute, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
 }
 
 /// One column of a run.

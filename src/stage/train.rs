@@ -16,6 +16,8 @@ use examples::{Split, captions, check_recipe};
 pub(super) use examples::{captions_of, keep_encoded};
 
 use super::{
+    begin::{self, Init},
+    rewards::Rewards,
     run::{Run, RunColumn, RunError, RunInfo, RunLock, SCALES, special},
     tail,
 };
@@ -44,6 +46,8 @@ pub struct TrainOptions {
     pub resume: bool,
     /// ONNX Runtime's library; only a recipe with a `[tail]` needs it.
     pub onnxruntime: Option<PathBuf>,
+    /// The run whose weights a new one begins with.
+    pub init: Option<PathBuf>,
 }
 
 /// What a training came to.
@@ -86,6 +90,7 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
     note.iter().for_each(|note| progress.line(note));
     let (run, decoder) = if options.resume && Run::exists(&options.run) {
         let run = resumed(recipe, &options.run)?;
+        begin::check_resumed(&run, options.init.as_deref())?;
         let decoder = resumed_decoder(&run, section, options, device)?;
         (run, decoder)
     } else if Run::exists(&options.run) {
@@ -99,9 +104,12 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
                 input: ColumnInput::of_shape(name, reader.row_shape()),
             })
             .collect::<Vec<_>>();
-        let tokenizer = match recipe.tokenizer.path(&options.data, section.spec.pretrained()) {
-            Some(path) => Tokenizer::load(&path)?,
-            None => {
+        begin::check_start(&recipe.train, options.init.as_deref())?;
+        let init = options.init.as_deref().map(|folder| Init::open(folder, recipe, &columns)).transpose()?;
+        let tokenizer = match (&init, recipe.tokenizer.path(&options.data, section.spec.pretrained())) {
+            (Some(init), _) => init.run.tokenizer.clone(),
+            (None, Some(path)) => Tokenizer::load(&path)?,
+            (None, None) => {
                 let captions = rows.training_captions(cache.rows());
                 Tokenizer::train(captions.iter().map(String::as_str), &recipe.tokenizer)?
             }
@@ -110,14 +118,21 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
         let (spec, seed) = (section.spec.at(&options.data), recipe.train.seed);
         let inputs: Vec<ColumnInput> = columns.iter().map(|column| column.input.clone()).collect();
         let source = recipe.encoder.source(&options.data);
-        let tail = tail::cut(recipe, source.path(), &readers, options.onnxruntime.as_deref(), progress)?;
-        let vocab = tokenizer.vocab_size();
-        let decoder = decoder::build_behind(tail.as_ref(), &spec, &inputs, vocab, seed, device)?;
+        let tail = match &init {
+            Some(init) => tail::of_run(&init.run)?,
+            None => tail::cut(recipe, source.path(), &readers, options.onnxruntime.as_deref(), progress)?,
+        };
+        let decoder = match &init {
+            Some(init) => init.decoder(tail.as_ref(), &spec, &columns, device)?,
+            None => decoder::build_behind(tail.as_ref(), &spec, &inputs, tokenizer.vocab_size(), seed, device)?,
+        };
         if let Some(tail) = &tail {
             decoder::write_section(&options.run, &tail.section)?;
         }
-        if section.standardize {
-            write_scales(&cache, &columns, &rows.train, &options.run)?;
+        match (&init, section.standardize) {
+            (Some(init), true) => init.copy_scales(&options.run)?,
+            (None, true) => write_scales(&cache, &columns, &rows.train, &options.run)?,
+            (_, false) => {}
         }
         let info = RunInfo {
             icecap: env!("CARGO_PKG_VERSION").to_owned(),
@@ -130,6 +145,7 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
                 .transpose()?,
             data: std::path::absolute(&options.data)?,
             columns,
+            init: options.init.as_ref().map(std::path::absolute).transpose()?,
         };
         (Run::create(&options.run, info, recipe.clone(), tokenizer)?, decoder)
     };
@@ -196,6 +212,9 @@ fn fit(
         rows.train.len(),
         parameters as f64 / 1e6
     ));
+    let rewards = spec.scst.as_ref().map(|_| Rewards::new(cache.rows(), &rows.train, &run.tokenizer, &run.info.cache));
+    let rewards = rewards.transpose()?;
+    let reward = rewards.as_ref().map(|rewards| |captions: &[(u32, &[u32])]| Ok(rewards.of(captions)));
     let references: Vec<Vec<String>> = rows.validation.iter().map(|row| captions_of(cache.rows(), *row)).collect();
     let hooks = Hooks {
         progress,
@@ -211,6 +230,7 @@ fn fit(
             ];
             Ok(Score { value: 100.0 * scores.cider, shown })
         },
+        reward: reward.as_ref().map(|reward| reward as &trainer::Rewarder<'_>),
     };
     let resume = resume && trainer::find_checkpoint(&run.folder, "last").is_some();
     let outcome = trainer::train(decoder.as_mut(), spec, &data, &run.folder, resume, &hooks)?;

@@ -7,6 +7,7 @@ mod gpt2;
 mod journey;
 mod layers;
 mod regions;
+mod rewards;
 mod sources;
 mod streams;
 mod support;

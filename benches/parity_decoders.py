@@ -1,4 +1,4 @@
-"""Compares icecap's lstm and attention-lstm with a plain PyTorch reimplementation.
+"""Compares icecap's lstm and attention-lstm (both variants) with a plain PyTorch reimplementation.
 
     python benches/parity_decoders.py              # runs the dump test with cargo, then compares
     python benches/parity_decoders.py DIR          # compares what the dump test wrote to DIR before
@@ -79,6 +79,35 @@ class Attention(nn.Module):
         names = {n: self.w["cell." + n] for n, _ in self.cell.named_parameters()}
         h, c = torch.func.functional_call(self.cell, names, (x, (h, c)))
         return self.lin("output", h), (a, present, h, c), alpha
+
+
+class UpDown(Attention):
+    def __init__(self, spec, weights, vocab):
+        super().__init__(spec, weights, vocab)
+        width, words, hidden = spec["width"], spec["embedding"], spec["hidden"]
+        self.top_down = nn.LSTMCell(hidden + width + words, hidden)
+        self.language = nn.LSTMCell(width + hidden, hidden)
+
+    def start(self, columns, present):
+        v = self.mapping(columns, present)
+        mean = v.sum(1) / present.sum(1, keepdim=True).clamp_min(1)
+        zeros = v.new_zeros(v.shape[0], self.top_down.hidden_size)
+        return v, present, mean, (zeros, zeros), (zeros, zeros)
+
+    def call(self, cell, name, x, state):
+        names = {n: self.w[name + "." + n] for n, _ in cell.named_parameters()}
+        return torch.func.functional_call(cell, names, (x, state))
+
+    def step(self, state, token):
+        v, present, mean, first, second = state
+        x = torch.cat([second[0], mean, self.w["embedding.weight"][token]], 1)
+        first = self.call(self.top_down, "top_down", x, first)
+        e = torch.tanh(self.lin("attention.key", v) + self.lin("attention.query", first[0]).unsqueeze(1))
+        e = self.lin("attention.score", e).squeeze(-1).masked_fill(present == 0, -1e9)
+        alpha = e.softmax(-1)
+        x = torch.cat([(alpha.unsqueeze(-1) * v).sum(1), first[0]], 1)
+        second = self.call(self.language, "language", x, second)
+        return self.lin("output", second[0]), (v, present, mean, first, second), alpha
 
 
 def one_image(columns, present, i):
@@ -169,7 +198,8 @@ def compare(folder):
     columns = {n: inputs[n] for n in ("grid", "pooled")}
     present = torch.cat([inputs["grid.present"], torch.ones(inputs["pooled"].shape[:2])], 1)
     vocab = weights["embedding.weight"].shape[0]
-    model = {"lstm": Lstm, "attention-lstm": Attention}[facts["spec"]["kind"]](facts["spec"], weights, vocab)
+    kind = facts["spec"].get("variant", facts["spec"]["kind"])
+    model = {"lstm": Lstm, "show-attend-tell": Attention, "up-down": UpDown}[kind](facts["spec"], weights, vocab)
     worst = {}
     with torch.no_grad():
         state = model.start(columns, present)
@@ -189,7 +219,7 @@ def compare(folder):
         equal = [a[1] == b["tokens"] for a, b in zip(best, facts["beam"])]
         score = lambda b: b["log_prob"] / (len(b["tokens"]) + 1) ** facts["length_penalty"]
         worst["beam score"] = max(abs(a[0] - score(b)) for a, b in zip(best, facts["beam"]))
-    print(f"{facts['spec']['kind']:15}", {k: f"{v:.1e}" for k, v in worst.items()}, end=" ")
+    print(f"{kind:16}", {k: f"{v:.1e}" for k, v in worst.items()}, end=" ")
     print(f"greedy {sum(same)}/{len(same)} equal, beam {sum(equal)}/{len(equal)} equal")
     return all(v < 1e-5 for v in worst.values()) and all(same) and all(equal)
 
@@ -200,7 +230,7 @@ def main():
     if len(sys.argv) == 1:
         command = ["cargo", "test", "--quiet", "--lib", "decoder::parity", "--", "--ignored"]
         subprocess.run(command, check=True, env={**os.environ, "ICECAP_PARITY": folder}, stdout=subprocess.DEVNULL)
-    kinds = ["lstm", "attention-lstm"]
+    kinds = ["lstm", "attention-lstm", "up-down"]
     sys.exit(0 if all([compare(os.path.join(folder, kind)) for kind in kinds]) else 1)
 
 

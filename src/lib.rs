@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod progress;
 pub mod recipe;
 pub mod report;
+pub mod section;
 pub mod stage;
 pub mod text;
 pub mod trainer;

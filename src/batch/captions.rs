@@ -37,6 +37,8 @@ pub struct Captions {
     pub image: Tensor,
     /// How many captions are still being spoken at each step: `T` numbers, none larger than the one before.
     pub active: Vec<i64>,
+    /// What each token's loss is multiplied with, `[P]` f32; `None` where all count alike.
+    pub weights: Option<Tensor>,
 }
 
 impl Captions {
@@ -45,9 +47,23 @@ impl Captions {
     /// Captions of one length keep their order, longer ones come first. A caption without tokens still predicts EOS.
     #[must_use]
     pub fn pack(captions: &[(i64, &[u32])], special: Special, limit: usize) -> Self {
-        let length = |tokens: &[u32]| (tokens.len() + 1).min(limit.max(1));
-        let mut sorted: Vec<&(i64, &[u32])> = captions.iter().collect();
-        sorted.sort_by_key(|caption| std::cmp::Reverse(length(caption.1)));
+        let sorted = longest_first(captions, limit).into_iter().map(|at| captions[at]).collect::<Vec<_>>();
+        Self::packed(&sorted, special, limit)
+    }
+
+    /// The same, each caption's tokens with a weight of their own.
+    #[must_use]
+    pub fn pack_weighted(captions: &[(i64, &[u32])], weights: &[f32], special: Special, limit: usize) -> Self {
+        let order = longest_first(captions, limit);
+        let sorted: Vec<_> = order.iter().map(|&at| captions[at]).collect();
+        let weights: Vec<f32> = order.iter().map(|&at| weights[at]).collect();
+        let packed = Self::packed(&sorted, special, limit);
+        let weights = Tensor::from_slice(&weights).index_select(0, &packed.owner);
+        Self { weights: Some(weights), ..packed }
+    }
+
+    fn packed(sorted: &[(i64, &[u32])], special: Special, limit: usize) -> Self {
+        let length = |tokens: &[u32]| length(tokens, limit);
         let steps = sorted.first().map_or(0, |caption| length(caption.1));
         let mut active = Vec::with_capacity(steps);
         let (mut inputs, mut targets, mut owner) = (vec![], vec![], vec![]);
@@ -61,12 +77,7 @@ impl Captions {
                 owner.push(index as i64);
             }
         }
-        let mut words = inputs.clone();
-        words.sort_unstable();
-        words.dedup();
-        for input in &mut inputs {
-            *input = words.partition_point(|word| word < input) as i64;
-        }
+        let words = take_words(&mut inputs);
         let image: Vec<i64> = sorted.iter().map(|caption| caption.0).collect();
         Self {
             words: Tensor::from_slice(&words),
@@ -75,6 +86,27 @@ impl Captions {
             owner: Tensor::from_slice(&owner),
             image: Tensor::from_slice(&image),
             active,
+            weights: None,
+        }
+    }
+
+    /// What goes in, as tokens: `[P]` i64.
+    pub fn fed(&self) -> Tensor {
+        self.words.index_select(0, &self.inputs)
+    }
+
+    /// The same captions, but these tokens go in (`P` of them, on the host).
+    #[must_use]
+    pub fn with_fed(&self, mut tokens: Vec<i64>) -> Self {
+        let (words, device) = (take_words(&mut tokens), self.targets.device());
+        Self {
+            words: Tensor::from_slice(&words).to_device(device),
+            inputs: Tensor::from_slice(&tokens).to_device(device),
+            targets: self.targets.shallow_clone(),
+            owner: self.owner.shallow_clone(),
+            image: self.image.shallow_clone(),
+            active: self.active.clone(),
+            weights: self.weights.as_ref().map(Tensor::shallow_clone),
         }
     }
 
@@ -101,8 +133,32 @@ impl Captions {
             owner: there(&self.owner),
             image: there(&self.image),
             active: self.active.clone(),
+            weights: self.weights.as_ref().map(|weights| weights.to_device(device)),
         }
     }
+}
+
+/// Tokens that are predicted of a caption.
+fn length(tokens: &[u32], limit: usize) -> usize {
+    (tokens.len() + 1).min(limit.max(1))
+}
+
+/// The captions' places, longest first; those of one length keep their order.
+fn longest_first(captions: &[(i64, &[u32])], limit: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..captions.len()).collect();
+    order.sort_by_key(|&at| std::cmp::Reverse(length(captions[at].1, limit)));
+    order
+}
+
+/// The distinct tokens, ascending; `tokens` become places among them.
+fn take_words(tokens: &mut [i64]) -> Vec<i64> {
+    let mut words = tokens.to_vec();
+    words.sort_unstable();
+    words.dedup();
+    for token in tokens {
+        *token = words.partition_point(|word| word < token) as i64;
+    }
+    words
 }
 
 #[cfg(test)]
@@ -127,6 +183,19 @@ mod tests {
         assert_eq!(numbers(&packed.targets), [20, 30, 10, 21, 31, 2, 22, 2, 2]);
         assert_eq!(numbers(&packed.owner), [0, 1, 2, 0, 1, 2, 0, 1, 0]);
         assert_eq!((packed.count(), packed.tokens()), (3, 9));
+    }
+
+    #[test]
+    fn weights_go_with_their_captions_and_other_tokens_can_go_in() {
+        let captions: [(i64, &[u32]); 3] = [(0, &[10]), (1, &[20, 21, 22]), (0, &[30, 31])];
+        let packed = Captions::pack_weighted(&captions, &[0.5, -1.0, 2.0], SPECIAL, 40);
+        let weights: Vec<f32> = Vec::try_from(packed.weights.as_ref().unwrap()).unwrap();
+        assert_eq!(weights, [-1.0, 2.0, 0.5, -1.0, 2.0, 0.5, -1.0, 2.0, -1.0]);
+        assert_eq!(numbers(&packed.fed()), [1, 1, 1, 20, 30, 10, 21, 31, 22]);
+        let other = packed.with_fed(vec![1, 1, 1, 20, 50, 10, 21, 31, 20]);
+        assert_eq!(numbers(&other.words), [1, 10, 20, 21, 31, 50]);
+        assert_eq!(numbers(&other.fed()), [1, 1, 1, 20, 50, 10, 21, 31, 20]);
+        assert!(other.targets.equal(&packed.targets) && other.active == packed.active);
     }
 
     #[test]

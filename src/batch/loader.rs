@@ -21,6 +21,8 @@ pub struct Batch {
     pub prefix: Prefix,
     /// Their captions.
     pub captions: Captions,
+    /// The images' rows, in the prefix's order.
+    pub rows: Vec<u32>,
 }
 
 /// Why no batch comes.
@@ -109,7 +111,7 @@ fn fetch(columns: &[Arc<dyn Column>], captions: &[Caption], indices: &[u32], spe
             (image, caption.tokens.as_slice())
         })
         .collect();
-    Batch { prefix: gather(columns, &rows), captions: Captions::pack(&packed, special, limit) }
+    Batch { prefix: gather(columns, &rows), captions: Captions::pack(&packed, special, limit), rows }
 }
 
 #[cfg(test)]
@@ -128,6 +130,7 @@ mod tests {
         assert_eq!(first.prefix.columns[0].data.size(), [2, 1, 2]);
         assert_eq!(first.prefix.columns[0].data.double_value(&[0, 0, 0]), 3.0);
         assert_eq!(Vec::<i64>::try_from(&first.captions.image).unwrap(), [0, 1, 1]);
+        assert_eq!(first.rows, [3, 9]);
         assert_eq!(loader.next_batch().unwrap().captions.count(), 1);
         assert!(matches!(loader.next_batch(), Err(LoaderError::Stopped)));
     }

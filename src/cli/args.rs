@@ -190,17 +190,27 @@ pub(super) struct Train {
     /// Go on from the run's last checkpoint
     #[arg(long)]
     pub resume: bool,
+    /// Begin with the weights and the tokenizer of another run, as rewards (train.scst) need it
+    #[arg(long, value_name = "RUN", value_hint = ValueHint::DirPath)]
+    pub init: Option<PathBuf>,
 }
 
-/// Write the GPT-2 of a run as a folder that Hugging Face's transformers opens
+/// Write the GPT-2 of a run as a folder that Hugging Face's transformers opens, or a run's encoder with its trained tail
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  icecap export-run runs/gpt2 -o exported/gpt2")]
+#[command(after_help = "Example:\n  icecap export-run runs/gpt2 -o exported/gpt2\n  \
+    icecap export-run runs/tail --encoder -o data/encoders/tuned.onnx")]
 pub(super) struct ExportRun {
     /// The run's folder
     pub run: PathBuf,
-    /// The folder to write; it must be empty, or not there
-    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    /// The folder to write (it must be empty, or not there); with --encoder, the file
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::AnyPath)]
     pub output: PathBuf,
+    /// Write the encoder as ONNX instead: the run's own model, with the weights that its [tail] was trained to
+    #[arg(long)]
+    pub encoder: bool,
+    /// The encoder's ONNX file, where it has moved since the run was trained
+    #[arg(long, value_name = "MODEL.onnx", requires = "encoder", value_hint = ValueHint::FilePath)]
+    pub model: Option<PathBuf>,
 }
 
 /// How captions are searched for; what isn't given is taken from the run's recipe.

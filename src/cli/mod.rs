@@ -45,7 +45,7 @@ fn run(options: Options) -> anyhow::Result<()> {
         Command::Encode(args) => encode::encode(&args, &shared),
         Command::Cache(args) => cache::run(args, &shared),
         Command::Drift(args) => cache::drift(&args),
-        Command::Train(args) => train::train(&args),
+        Command::Train(args) => train::train(&args, &shared),
         Command::Caption(args) => train::caption(&args, &shared),
         Command::Evaluate(args) => train::evaluate(&args),
         Command::ExportRun(args) => train::export_run(&args),

@@ -16,11 +16,12 @@ use crate::{
         evaluate::{EvaluateError, EvaluateOptions, SearchOptions, evaluate_results, evaluate_run, write_results},
         export_run::export_run as run_export,
         run::Run,
+        tail::export_encoder,
         train::{TrainOptions, train as run_train},
     },
 };
 
-pub(super) fn train(args: &Train) -> Result<()> {
+pub(super) fn train(args: &Train, shared: &Shared) -> Result<()> {
     let recipe = Recipe::load(&args.recipe.recipe, &args.recipe.sets)?;
     let options = TrainOptions {
         cache: args.cache.clone(),
@@ -28,6 +29,8 @@ pub(super) fn train(args: &Train) -> Result<()> {
         data: args.recipe.data.clone(),
         device: args.device.clone(),
         resume: args.resume,
+        onnxruntime: shared.onnxruntime.clone(),
+        init: args.init.clone(),
     };
     let report = run_train(&recipe, &args.recipe.recipe.display().to_string(), &options, &Bars::new())?;
     out::note!("{}", tables::trained_line(&report));
@@ -146,6 +149,11 @@ pub(super) fn evaluate(args: &Evaluate) -> Result<()> {
 }
 
 pub(super) fn export_run(args: &ExportRun) -> Result<()> {
+    if args.encoder {
+        export_encoder(&Run::open(&args.run)?, args.model.as_deref(), &args.output)?;
+        eprintln!("{0} is written: a recipe with `model = \"{0}\"` encodes with it", args.output.display());
+        return Ok(());
+    }
     run_export(&Run::open(&args.run)?, &args.output)?;
     out::note!("{} is written: `GPT2LMHeadModel.from_pretrained(\"{0}\")` opens it", args.output.display());
     Ok(())

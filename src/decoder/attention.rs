@@ -1,15 +1,13 @@
 //! Show, Attend and Tell (Xu et al. 2015): at each word, soft attention over the image's vectors.
 //!
-//! e = w tanh(Wa a + Wh h), alpha = softmax(e), z = sigmoid(f h) * sum(alpha a), then an LSTM cell on [E y; z]. `Wa a` is
-//! computed once an image, `Wx [E y]` once for each distinct word of a batch.
-//!
-//! tanh(x) is 2 sigmoid(2x) - 1, torch's sigmoid is five times as fast as its tanh on the CPU, and a softmax does not see the
-//! constant: so keys, query and score are doubled, and vectors are compared by a sigmoid.
+//! z = sigmoid(f h) * context (see [`super::attend`]), then an LSTM cell on [E y; z]. `Wx [E y]` is computed once for each
+//! distinct word of a batch.
 
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    AttentionLstmSpec, ColumnInput, Decoder, Handle, Init, Params, ParamsBuilder, Prefix, Scoring, State,
+    AttentionLstmSpec, ColumnInput, Decoder, Handle, Params, ParamsBuilder, Prefix, Scoring, State,
+    attend::Attend,
     attention_tape::{AttentionTape, Given, Weights},
     cell::{self, Cell, first},
     dropout::Dropout,
@@ -27,12 +25,7 @@ pub struct AttentionLstm {
     mapping: Mapping,
     words: Words,
     cell: Cell,
-    /// `attention.key.weight [A, W]`
-    key: Handle,
-    /// `attention.query.{weight [A, H], bias [A]}`
-    query: (Handle, Handle),
-    /// `attention.score.weight [1, A]`
-    score: Handle,
+    attend: Attend,
     /// `gate.{weight [W, H], bias [W]}`
     gate: (Handle, Handle),
     /// `init_h.{weight [H, W], bias [H]}`
@@ -52,13 +45,10 @@ impl AttentionLstm {
         let AttentionLstmSpec { width, embedding, hidden, attention, .. } = *spec;
         let mapping = Mapping::declare(&mut builder, inputs, width, spec.activation, spec.dropout);
         let words = Words::declare(&mut builder, vocab, embedding, hidden, spec.dropout, spec.tied);
-        let bound = |input: i64| Init::Uniform(1.0 / (input as f32).sqrt());
         Self {
             mapping,
             words,
-            key: builder.add("attention.key.weight", &[attention, width], bound(width)),
-            query: builder.linear("attention.query", hidden, attention),
-            score: builder.add("attention.score.weight", &[1, attention], bound(attention)),
+            attend: Attend::declare(&mut builder, width, hidden, attention),
             gate: builder.linear("gate", hidden, width),
             init_hidden: builder.linear("init_h", width, hidden),
             init_cell: builder.linear("init_c", width, hidden),
@@ -79,8 +69,7 @@ impl AttentionLstm {
         let mapped = self.mapping.apply(&self.params, prefix, dropout);
         let mean = mapped.mean();
         let (hidden, cell) = (self.linear(&mean, self.init_hidden), self.linear(&mean, self.init_cell));
-        let keys = mapped.values.linear::<Tensor>(self.params.get(self.key), None) * 2.0;
-        (Seen::new(mapped, keys), hidden, cell)
+        (self.attend.seen(&self.params, mapped), hidden, cell)
     }
 
     /// The part of the gates that the words decide, bias included: `[n, 4H]`.
@@ -91,15 +80,7 @@ impl AttentionLstm {
 
     /// Attention `[n, r, K]` and the gated context `[n, r, W]` of `r` hidden states an image `[n, r, H]`.
     fn attend(&self, seen: &Seen, hidden: &Tensor) -> (Tensor, Tensor) {
-        let query = self.linear(hidden, self.query).unsqueeze(2) * 2.0; // [n, r, 1, A]
-        let compared = (seen.keys.unsqueeze(1) + query).sigmoid_(); // [n, r, K, A]
-        let scores = compared.matmul(&(self.params.get(self.score).squeeze_dim(0) * 2.0)); // [n, r, K]
-        let scores = match &seen.mask {
-            Some(mask) => scores + mask.unsqueeze(1),
-            None => scores,
-        };
-        let alpha = scores.softmax(-1, Kind::Float);
-        let context = alpha.bmm(&seen.values); // [n, r, W]
+        let (alpha, context) = self.attend.look(&self.params, seen, hidden);
         let context = context * self.linear(hidden, self.gate).sigmoid();
         (alpha, context)
     }
@@ -142,36 +123,45 @@ impl AttentionLstm {
     fn weights(&self) -> Weights {
         let get = |handle: Handle| self.params.get(handle).detach();
         Weights {
-            state: Tensor::cat(&[get(self.query.0) * 2.0, get(self.gate.0), get(self.cell.weight_hh)], 0),
-            bias: Tensor::cat(&[get(self.query.1) * 2.0, get(self.gate.1), get(self.cell.bias_hh).zeros_like()], 0),
+            state: Tensor::cat(&[get(self.attend.query.0) * 2.0, get(self.gate.0), get(self.cell.weight_hh)], 0),
+            bias: Tensor::cat(
+                &[get(self.attend.query.1) * 2.0, get(self.gate.1), get(self.cell.bias_hh).zeros_like()],
+                0,
+            ),
             context: get(self.cell.weight_ih).narrow(1, self.embedding, self.width),
-            score: get(self.score).squeeze_dim(0) * 2.0,
+            score: get(self.attend.score).squeeze_dim(0) * 2.0,
         }
     }
 
     /// Hands the gradients of [`AttentionLstm::weights`] to the parameters they were made of.
     fn add_weights(&self, gradients: &mut Gradients<'_>, found: Weights) {
-        let attention = self.params.get(self.score).size()[1];
+        let attention = self.params.get(self.attend.score).size()[1];
         let rest = found.state.size()[0] - attention - self.width;
-        let parts = [(self.query.0, attention, 2.0), (self.gate.0, self.width, 1.0), (self.cell.weight_hh, rest, 1.0)];
+        let parts =
+            [(self.attend.query.0, attention, 2.0), (self.gate.0, self.width, 1.0), (self.cell.weight_hh, rest, 1.0)];
         let mut start = 0;
         for (handle, count, scale) in parts {
             gradients.add(handle, found.state.narrow(0, start, count) * scale);
             start += count;
         }
-        gradients.add(self.query.1, found.bias.narrow(0, 0, attention) * 2.0);
+        gradients.add(self.attend.query.1, found.bias.narrow(0, 0, attention) * 2.0);
         gradients.add(self.gate.1, found.bias.narrow(0, attention, self.width));
-        gradients.add(self.score, found.score.unsqueeze(0) * 2.0);
+        gradients.add(self.attend.score, found.score.unsqueeze(0) * 2.0);
         // torch already gave this parameter's words' half its gradient, and zeros here.
         let words = Tensor::zeros([found.context.size()[0], self.embedding], (Kind::Float, found.context.device()));
         gradients.add(self.cell.weight_ih, Tensor::cat(&[words, found.context], 1));
     }
 
+    /// The weight of the penalty. Captions with weights are rewarded or not: the penalty is no part of that.
+    fn penalty(&self, captions: &Captions) -> f64 {
+        if captions.weights.is_some() { 0.0 } else { self.penalty }
+    }
+
     /// The parameters that are used before the first step.
     fn before_steps(&self) -> Vec<Handle> {
         let pairs = [self.init_hidden, self.init_cell].into_iter().flat_map(|(weight, bias)| [weight, bias]);
-        let rest = [self.key, self.words.embedding()].into_iter().chain(self.cell.input());
-        pairs.chain(rest).chain(self.mapping.handles()).collect()
+        let rest = [self.attend.key, self.words.embedding()].into_iter().chain(self.cell.input());
+        pairs.chain(rest).chain(self.mapping.handles(&self.params)).collect()
     }
 }
 
@@ -206,11 +196,12 @@ impl Decoder for AttentionLstm {
     fn loss(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> Tensor {
         let dropout = Dropout::new(scoring);
         let (seen, states, alpha) = self.listen(prefix, captions, &dropout);
-        let loss = self.words.loss(&self.params, &states, &captions.targets, scoring, &dropout);
-        if self.penalty == 0.0 {
+        let loss = self.words.loss(&self.params, &states, captions, scoring, &dropout);
+        let penalty = self.penalty(captions);
+        if penalty == 0.0 {
             return loss;
         }
-        loss + self.penalty * unattended(&attended(&alpha, captions), &seen).0
+        loss + penalty * unattended(&attended(&alpha, captions), &seen).0
     }
 
     fn attention(&self, prefix: &Prefix, captions: &Captions) -> Option<Tensor> {
@@ -223,9 +214,7 @@ impl Decoder for AttentionLstm {
         let dropout = Dropout::new(scoring);
         let Begun { seen, hidden, cell, gates } = self.begin(prefix, captions, &dropout);
         let given = Given {
-            values: seen.values.detach(),
-            keys: seen.keys.detach(),
-            mask: seen.mask.as_ref().map(Tensor::detach),
+            seen: seen.each(Tensor::detach),
             hidden: hidden.detach(),
             cell: cell.detach(),
             gates: gates.detach(),
@@ -234,13 +223,14 @@ impl Decoder for AttentionLstm {
         let tape = tch::no_grad(|| AttentionTape::forward(given, &captions.active, &weights));
         let mut gradients = Gradients::new(&self.params);
         let spoken = leaf(&tape.cell.hidden);
-        let mut loss = self.words.loss(&self.params, &spoken, &captions.targets, scoring, &dropout);
+        let mut loss = self.words.loss(&self.params, &spoken, captions, scoring, &dropout);
         let of_spoken = gradients.differentiate(&loss, &[&spoken], &self.words.output()).remove(0);
         let mut of_attended = None;
-        if self.penalty > 0.0 {
-            let (rest, slope) = tch::no_grad(|| unattended(&attended(&tape.alpha, captions), &seen));
-            loss = loss.detach() + self.penalty * rest;
-            of_attended = Some(slope * self.penalty);
+        let penalty = self.penalty(captions);
+        if penalty > 0.0 {
+            let (rest, slope) = tch::no_grad(|| unattended(&attended(&tape.attend.alpha, captions), &seen));
+            loss = loss.detach() + penalty * rest;
+            of_attended = Some(slope * penalty);
         }
         let found = tch::no_grad(|| tape.backward(&of_spoken, of_attended.as_ref(), &weights));
         drop(tape);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Gpt2Error;
+use super::{Gpt2Error, TailError};
 
 /// A decoder that cannot be built, loaded or saved.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +103,9 @@ pub enum DecoderError {
     /// A Hugging Face folder, or its model, does not fit.
     #[error(transparent)]
     Gpt2(#[from] Gpt2Error),
+    /// A section of the encoder can't be trained.
+    #[error(transparent)]
+    Tail(#[from] TailError),
     /// No such device.
     #[error("`{value}` is not a device\nhint: use `cpu`, `cuda` or `cuda:1`")]
     Device {

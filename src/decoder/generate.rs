@@ -16,6 +16,9 @@ pub struct Generated {
 /// Images spoken about at once: enough to fill the kernels, few enough for their keys to stay in the cache.
 const IMAGES_AT_ONCE: i64 = 64;
 
+/// Captions sampled at once.
+const ROWS_AT_ONCE: i64 = 256;
+
 /// One caption for each image of the prefix, in its order.
 #[must_use]
 pub fn generate(decoder: &dyn Decoder, prefix: &Prefix, spec: &DecodeSpec, special: Special) -> Vec<Generated> {
@@ -33,21 +36,51 @@ pub fn generate_from(
     first: usize,
 ) -> Vec<Generated> {
     let _guard = tch::no_grad_guard();
-    let longest = decoder.limit().map_or(spec.max_length, |limit| spec.max_length.min(limit - 1));
-    let spec = &DecodeSpec { max_length: longest, ..*spec };
+    let spec = &within(decoder, spec);
     let mut captions = Vec::with_capacity(prefix.images() as usize);
     for start in (0..prefix.images()).step_by(IMAGES_AT_ONCE as usize) {
         let part = prefix.narrow(start, IMAGES_AT_ONCE.min(prefix.images() - start));
         captions.extend(match spec.method {
-            Method::Greedy => one_by_one(decoder, &part, spec, special, most_probable),
+            Method::Greedy => one_by_one(decoder, decoder.start(&part), spec, special, most_probable),
             Method::Sample => {
-                let sampler = Sampler::new(spec, first + start as usize);
-                one_by_one(decoder, &part, spec, special, |log_probs, live, at| sampler.choose(log_probs, live, at))
+                let (sampler, state) = (Sampler::new(spec, first + start as usize), decoder.start(&part));
+                one_by_one(decoder, state, spec, special, |log_probs, live, at| sampler.choose(log_probs, live, at))
             }
             Method::Beam => search::beam(decoder, &part, spec, special),
         });
     }
     captions
+}
+
+/// `count` random captions for each image of the prefix, an image's one after another, whatever `spec.method` says.
+#[must_use]
+pub fn samples(
+    decoder: &dyn Decoder,
+    prefix: &Prefix,
+    count: usize,
+    spec: &DecodeSpec,
+    special: Special,
+) -> Vec<Generated> {
+    let _guard = tch::no_grad_guard();
+    let spec = &within(decoder, spec);
+    let (images, at_once) = (prefix.images(), (ROWS_AT_ONCE / count.max(1) as i64).max(1));
+    let mut captions = Vec::with_capacity(images as usize * count);
+    for start in (0..images).step_by(at_once as usize) {
+        let part = prefix.narrow(start, at_once.min(images - start));
+        let rows: Vec<i64> = (0..part.images()).flat_map(|image| vec![image; count]).collect();
+        let state = decoder.start(&part).repeat(&Tensor::from_slice(&rows).to_device(decoder.params().device()));
+        let sampler = Sampler::new(spec, start as usize * count);
+        captions.extend(one_by_one(decoder, state, spec, special, |log_probs, live, at| {
+            sampler.choose(log_probs, live, at)
+        }));
+    }
+    captions
+}
+
+/// `spec` with no more words than the decoder has places for.
+fn within(decoder: &dyn Decoder, spec: &DecodeSpec) -> DecodeSpec {
+    let longest = decoder.limit().map_or(spec.max_length, |limit| spec.max_length.min(limit - 1));
+    DecodeSpec { max_length: longest, ..*spec }
 }
 
 /// What a row has said so far, and the token it goes on with.
@@ -93,20 +126,19 @@ fn most_probable(log_probs: &Tensor, _live: &[usize], _position: usize) -> Tenso
     log_probs.argmax(1, false)
 }
 
-/// Captions that grow by one token a step; `choose` says which (`[R]` i64) of log-probabilities `[R, V]`, the images the rows
-/// belong to, and the position.
+/// Captions that grow by one token a step, from a state of one row an image; `choose` says which (`[R]` i64) of log-probabilities
+/// `[R, V]`, the images the rows belong to, and the position.
 fn one_by_one(
     decoder: &dyn Decoder,
-    prefix: &Prefix,
+    mut state: State,
     spec: &DecodeSpec,
     special: Special,
     choose: impl Fn(&Tensor, &[usize], usize) -> Tensor,
 ) -> Vec<Generated> {
-    let images = prefix.images() as usize;
+    let images = state.rows[0].size()[0] as usize;
     let mut captions = vec![Generated { tokens: vec![], log_prob: 0.0 }; images];
     let mut live: Vec<usize> = (0..images).collect();
     let mut tokens = vec![i64::from(special.bos); images];
-    let mut state = decoder.start(prefix);
     for position in 0..=spec.max_length {
         let said: Vec<Said<'_>> =
             live.iter().zip(&tokens).map(|(&image, &last)| Said { tokens: &captions[image].tokens, last }).collect();

@@ -106,7 +106,7 @@ impl Decoder for Lstm {
             states = cell::run(&gates, &active, self.params.get(layer.weight_hh));
         }
         let spoken = states.narrow(0, captions.count(), captions.tokens()); // [P, H]
-        self.words.loss(&self.params, &spoken, &captions.targets, scoring, &dropout)
+        self.words.loss(&self.params, &spoken, captions, scoring, &dropout)
     }
 
     /// torch differentiates both ends, the layers go backward in closed form.
@@ -125,7 +125,7 @@ impl Decoder for Lstm {
         }
         let states = layers.last().map(|(.., states)| states.shallow_clone()).expect("at least one layer");
         let spoken = states.narrow(0, captions.count(), captions.tokens());
-        let loss = self.words.loss(&self.params, &spoken, &captions.targets, scoring, &dropout);
+        let loss = self.words.loss(&self.params, &spoken, captions, scoring, &dropout);
         let mut gradients = Gradients::new(&self.params);
         let mut hidden = gradients.differentiate(&loss, &[&states], &self.words.output()).remove(0);
         for index in (0..layers.len()).rev() {
@@ -141,7 +141,7 @@ impl Decoder for Lstm {
                 None => {
                     let mut handles = layer.input().to_vec();
                     handles.push(self.words.embedding());
-                    handles.extend(self.mapping.handles());
+                    handles.extend(self.mapping.handles(&self.params));
                     gradients.differentiate(&loss, &[], &handles);
                 }
             }

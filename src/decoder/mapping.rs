@@ -107,9 +107,10 @@ impl Mapping {
         sums.into_iter().sum::<Tensor>() / count.clamp_min(1.0)
     }
 
-    /// Its parameters.
-    pub fn handles(&self) -> impl Iterator<Item = Handle> {
-        self.columns.iter().flat_map(|&(weight, bias, kind)| [Some(weight), Some(bias), kind]).flatten()
+    /// Its parameters, and those that the vectors themselves depend on.
+    pub fn handles(&self, params: &Params) -> impl Iterator<Item = Handle> {
+        let own = self.columns.iter().flat_map(|&(weight, bias, kind)| [Some(weight), Some(bias), kind]).flatten();
+        own.chain(params.upstream())
     }
 
     /// Maps every column: dropout(activation(W x + b) + type).

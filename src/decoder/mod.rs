@@ -8,6 +8,8 @@
 //! Shapes: `N` images, `K` vectors an image, `D` their width, `W` the width they are mapped to, `B` captions, `P` tokens
 //! of a batch, `R` rows of a search, `E` embedding, `H` hidden, `A` attention, `V` vocabulary.
 
+mod attend;
+mod attend_tape;
 mod attention;
 mod attention_tape;
 mod cell;
@@ -22,6 +24,7 @@ mod gradients;
 mod lstm;
 mod lstm_tape;
 mod mapping;
+mod mixed;
 mod params;
 #[cfg(test)]
 mod parity;
@@ -31,27 +34,35 @@ mod seen;
 mod spec;
 mod standard;
 mod state;
+mod tail;
 #[cfg(test)]
 mod tests;
+mod up_down;
+mod up_down_tape;
 mod words;
 
 use std::path::Path;
 
 use tch::Tensor;
 
+use crate::section::Weight;
+
 pub use crate::batch::{Captions, Prefix, Special};
 pub use attention::AttentionLstm;
 pub use decode::{DecodeSpec, Method};
 pub use error::DecoderError;
 pub use files::{read_tensors, write_tensors};
-pub use generate::{Generated, generate, generate_from};
+pub use generate::{Generated, generate, generate_from, samples};
 pub use gpt2::{Freeze, Gpt2, Gpt2Error, Gpt2Mapping, Gpt2Spec};
 pub use lstm::Lstm;
 pub use mapping::ColumnInput;
+pub use mixed::mixed;
 pub use params::{Handle, Init, Params, ParamsBuilder};
-pub use spec::{Activation, AttentionLstmSpec, DecoderSpec, LstmSpec};
+pub use spec::{Activation, AttentionLstmSpec, DecoderSpec, LstmSpec, Variant};
 pub use standard::{Scale, Standardized, read_scales, write_scales};
 pub use state::State;
+pub use tail::{BatchNorm, TailError, TailPlan, TailPool, Tailed, read_section, write_section};
+pub use up_down::UpDown;
 
 /// How the captions of a batch are scored.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -72,6 +83,11 @@ pub trait Decoder {
 
     /// The columns it looks at, in the order in which a prefix must hold them.
     fn inputs(&self) -> &[ColumnInput];
+
+    /// The columns as its attention sees them: others than [`Decoder::inputs`] behind a tail.
+    fn seen_inputs(&self) -> &[ColumnInput] {
+        self.inputs()
+    }
 
     /// Tokens of its vocabulary, `V`.
     fn vocab(&self) -> usize;
@@ -104,6 +120,11 @@ pub trait Decoder {
 
     /// Feeds one token a row (`[R]` i64); gives the logits `[R, V]` of the next ones and the state after them.
     fn step(&self, state: &State, tokens: &Tensor) -> (Tensor, State);
+
+    /// The weights of its tail as they are now; none without one.
+    fn tail_weights(&self) -> Vec<Weight> {
+        vec![]
+    }
 
     /// Writes what belongs beside the weights of a checkpoint, and names the files.
     ///
@@ -138,9 +159,27 @@ pub fn build(
     spec.check(inputs, vocab)?;
     Ok(match spec {
         DecoderSpec::Lstm(spec) => Box::new(Lstm::new(spec, inputs, vocab as i64, seed, device)),
-        DecoderSpec::AttentionLstm(spec) => Box::new(AttentionLstm::new(spec, inputs, vocab as i64, seed, device)),
+        DecoderSpec::AttentionLstm(spec) => match spec.variant {
+            Variant::ShowAttendTell => Box::new(AttentionLstm::new(spec, inputs, vocab as i64, seed, device)),
+            Variant::UpDown => Box::new(UpDown::new(spec, inputs, vocab as i64, seed, device)),
+        },
         DecoderSpec::Gpt2(spec) => Box::new(Gpt2::new(spec, inputs, vocab, seed, device)?),
     })
+}
+
+/// The same behind `tail`, where there is one: the section's weights are those of the encoder.
+///
+/// # Errors
+/// As [`build`], and where the tail does not fit its column or can't be trained.
+pub fn build_behind(
+    tail: Option<&TailPlan>,
+    spec: &DecoderSpec,
+    inputs: &[ColumnInput],
+    vocab: usize,
+    seed: u64,
+    device: tch::Device,
+) -> Result<Box<dyn Decoder>, DecoderError> {
+    behind(tail, inputs, |seen| build(spec, seen, vocab, seed, device))
 }
 
 /// The decoder whose weights are in `folder/model.safetensors`.
@@ -154,10 +193,37 @@ pub fn load(
     vocab: usize,
     device: tch::Device,
 ) -> Result<Box<dyn Decoder>, DecoderError> {
-    if let DecoderSpec::Gpt2(spec) = spec {
-        return Ok(Box::new(Gpt2::load(folder, spec, inputs, vocab, device)?));
-    }
-    let mut decoder = build(spec, inputs, vocab, 0, device)?;
+    load_behind(None, folder, spec, inputs, vocab, device)
+}
+
+/// The same behind `tail`, where there is one.
+///
+/// # Errors
+/// As [`load`], and [`build_behind`].
+pub fn load_behind(
+    tail: Option<&TailPlan>,
+    folder: &Path,
+    spec: &DecoderSpec,
+    inputs: &[ColumnInput],
+    vocab: usize,
+    device: tch::Device,
+) -> Result<Box<dyn Decoder>, DecoderError> {
+    let mut decoder = behind(tail, inputs, |seen| match spec {
+        DecoderSpec::Gpt2(spec) => Ok(Box::new(Gpt2::of_checkpoint(folder, spec, seen, vocab, device)?) as Box<_>),
+        _ => build(spec, seen, vocab, 0, device),
+    })?;
     decoder.params_mut().load(&folder.join("model.safetensors"))?;
     Ok(decoder)
+}
+
+/// The decoder that `make` makes for the columns as they are behind `tail`, and the tail before it.
+fn behind(
+    tail: Option<&TailPlan>,
+    inputs: &[ColumnInput],
+    make: impl FnOnce(&[ColumnInput]) -> Result<Box<dyn Decoder>, DecoderError>,
+) -> Result<Box<dyn Decoder>, DecoderError> {
+    match tail {
+        None => make(inputs),
+        Some(tail) => Ok(Box::new(Tailed::new(make(&tail.inputs(inputs)?)?, tail, inputs)?)),
+    }
 }

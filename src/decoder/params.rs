@@ -4,6 +4,7 @@
 //! needs no mask. Each tensor begins on a 64-byte boundary: kernels like it, and sums come out the same in every process.
 //! Frozen parameters lie outside of the buffer: an optimizer cannot touch them, nor spend moments on them.
 
+mod join;
 #[cfg(test)]
 mod tests;
 
@@ -67,13 +68,15 @@ pub struct ParamsBuilder {
     frozen: Vec<Entry>,
     freezing: bool,
     seed: u64,
+    /// Trained and frozen parameters that stand before these ones.
+    base: [usize; 2],
 }
 
 impl ParamsBuilder {
     /// Nothing yet; first values will be drawn from `seed` and each parameter's name.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { entries: Vec::new(), frozen: Vec::new(), freezing: false, seed }
+        Self { entries: Vec::new(), frozen: Vec::new(), freezing: false, seed, base: [0, 0] }
     }
 
     /// Whether what is declared from here on is frozen: kept and saved, but not trained.
@@ -86,7 +89,7 @@ impl ParamsBuilder {
         let decay = shape.len() > 1;
         let entries = if self.freezing { &mut self.frozen } else { &mut self.entries };
         entries.push(Entry { name: name.into(), shape: shape.to_vec(), init, decay });
-        Handle { place: entries.len() - 1, frozen: self.freezing }
+        Handle { place: self.base[usize::from(self.freezing)] + entries.len() - 1, frozen: self.freezing }
     }
 
     /// Declares `name.weight [out, in]` and `name.bias [out]`, drawn as torch's `nn.Linear` draws them.
@@ -117,19 +120,25 @@ impl ParamsBuilder {
             draw(entry, self.seed, &mut values[offset as usize..][..entry.numbers() as usize]);
         }
         let flat = Tensor::from_slice(&values).to_device(device);
-        let leaf = |(entry, &offset): (&Entry, &i64)| {
-            let view = flat.narrow(0, offset, entry.numbers()).view(entry.shape.as_slice());
-            view.detach().set_requires_grad(true)
-        };
-        let leaves = self.entries.iter().zip(&offsets).map(leaf).collect();
+        let leaves = leaves(&flat, &self.entries, &offsets);
         let kept = self.frozen.iter().map(|entry| {
             let mut values = vec![0.0; entry.numbers() as usize];
             draw(entry, self.seed, &mut values);
             Tensor::from_slice(&values).view(entry.shape.as_slice()).to_device(device)
         });
         let kept = kept.collect();
-        Params { flat, entries: self.entries, offsets, leaves, decayed, frozen: self.frozen, kept }
+        let parts = vec![Part { start: 0, length: end, decayed, scale: 1.0 }];
+        Params { flat, entries: self.entries, offsets, leaves, decayed, frozen: self.frozen, kept, parts, upstream: 0 }
     }
+}
+
+/// Views of the buffer, one a parameter, that gradients are taken for.
+fn leaves(flat: &Tensor, entries: &[Entry], offsets: &[i64]) -> Vec<Tensor> {
+    let leaf = |(entry, &offset): (&Entry, &i64)| {
+        let view = flat.narrow(0, offset, entry.numbers()).view(entry.shape.as_slice());
+        view.detach().set_requires_grad(true)
+    };
+    entries.iter().zip(offsets).map(leaf).collect()
 }
 
 fn draw(entry: &Entry, seed: u64, values: &mut [f32]) {
@@ -156,6 +165,22 @@ pub struct Params {
     decayed: i64,
     frozen: Vec<Entry>,
     kept: Vec<Tensor>,
+    parts: Vec<Part>,
+    /// So many of the trained ones, the last, stand before the columns' vectors.
+    upstream: usize,
+}
+
+/// A stretch of the buffer that learns at one rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Part {
+    /// Where it begins, in numbers.
+    pub start: i64,
+    /// How long it is.
+    pub length: i64,
+    /// So many numbers at its front decay.
+    pub decayed: i64,
+    /// The learning rate is multiplied by this.
+    pub scale: f64,
 }
 
 impl Params {
@@ -195,6 +220,12 @@ impl Params {
     #[must_use]
     pub fn decayed(&self) -> i64 {
         self.decayed
+    }
+
+    /// The stretches of the buffer that learn at rates of their own: one, unless a tail was joined.
+    #[must_use]
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
     }
 
     /// Numbers that are learned (the padding is not).

@@ -21,7 +21,9 @@ fn dump_for_pytorch() {
     let attention =
         AttentionLstmSpec { width: 44, embedding: 40, hidden: 48, attention: 36, ..AttentionLstmSpec::default() };
     dump(&Path::new(&folder).join("lstm"), &DecoderSpec::Lstm(lstm));
+    let up_down = AttentionLstmSpec { variant: Variant::UpDown, doubly_stochastic: 0.0, ..attention.clone() };
     dump(&Path::new(&folder).join("attention-lstm"), &DecoderSpec::AttentionLstm(attention));
+    dump(&Path::new(&folder).join("up-down"), &DecoderSpec::AttentionLstm(up_down));
 }
 
 fn dump(folder: &Path, spec: &DecoderSpec) {

@@ -32,9 +32,22 @@ impl Sampler {
     }
 }
 
+/// The token at the quantile `draws` (`[R]`, 0 to 1) of each row's whole distribution `[R, V]`, which need not sum to 1: nothing is sorted.
+pub(super) fn quantile(probabilities: &Tensor, draws: &Tensor) -> Tensor {
+    let reached = probabilities.cumsum(1, Kind::Float);
+    let all = reached.narrow(1, reached.size()[1] - 1, 1);
+    let place = (draws.unsqueeze(1) * &all).searchsorted::<Tensor>(&reached, false, true, "right", None);
+    // Rounding may lead past the end: the last token that has any probability.
+    let last = all.contiguous().searchsorted::<Tensor>(&reached, false, false, "left", None);
+    place.minimum(&last).squeeze_dim(1)
+}
+
 /// The token at the quantile `draws` (`[R]`, 0 to 1) of each row's distribution, cut to `top_k` and `top_p`.
 fn nucleus(log_probs: &Tensor, spec: &DecodeSpec, draws: &Tensor) -> Tensor {
     let scores = log_probs / spec.temperature;
+    if spec.top_k == 0 && spec.top_p >= 1.0 {
+        return quantile(&scores.softmax(1, Kind::Float), draws);
+    }
     let vocab = scores.size()[1];
     let kept = if spec.top_k == 0 { vocab } else { vocab.min(spec.top_k as i64) };
     let (scores, tokens) = scores.topk(kept, 1, true, true); // [R, k], best first
@@ -77,6 +90,15 @@ mod tests {
         near(&counts(&p, DecodeSpec { top_p: 1e-6, ..spec }), &[0.0, 1.0, 0.0, 0.0, 0.0]);
         let squares = [0.01, 0.16, 0.0, 0.09, 0.04].map(|square| square / 0.30);
         near(&counts(&p, DecodeSpec { temperature: 0.5, ..spec }), &squares);
+    }
+
+    #[test]
+    fn no_draw_gives_a_token_without_probability() {
+        let rows = Tensor::from_slice(&[0.0f32, 0.3, 0.0, 0.7, 0.0]).unsqueeze(0).repeat([3, 1]);
+        let tokens = quantile(&rows, &Tensor::from_slice(&[0.0f32, 0.3 - 1e-6, 1.0 - f32::EPSILON / 2.0]));
+        assert_eq!(Vec::<i64>::try_from(tokens).unwrap(), [1, 1, 3]);
+        let past = quantile(&rows.narrow(0, 0, 1), &Tensor::from_slice(&[1.0f32]));
+        assert_eq!(Vec::<i64>::try_from(past).unwrap(), [3]);
     }
 
     #[test]

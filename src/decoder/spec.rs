@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tch::Tensor;
 
 use super::{ColumnInput, DecoderError, Gpt2Spec};
@@ -66,10 +66,23 @@ impl Default for LstmSpec {
     }
 }
 
+/// How an `attention-lstm` looks and speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// One LSTM does both (Xu et al. 2015).
+    #[default]
+    ShowAttendTell,
+    /// One LSTM decides where to look, another what to say (Anderson et al. 2018).
+    UpDown,
+}
+
 /// Sizes of an `attention-lstm` decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub struct AttentionLstmSpec {
+    /// Show, Attend and Tell, or Up-Down.
+    pub variant: Variant,
     /// Width to which the vectors of every column are mapped.
     pub width: i64,
     /// Width of the word vectors.
@@ -82,7 +95,8 @@ pub struct AttentionLstmSpec {
     pub activation: Activation,
     /// On the mapped image vectors, the word vectors and before the vocabulary.
     pub dropout: f64,
-    /// Weight of the penalty mean((1 - sum of an image vector's attention over the caption)^2).
+    /// Weight of the penalty mean((1 - sum of an image vector's attention over the caption)^2); `up-down` has none, and 0.
+    #[serde(default = "unsaid")]
     pub doubly_stochastic: f64,
     /// The vocabulary's output weights are its embedding (`embedding` = `hidden`).
     pub tied: bool,
@@ -91,6 +105,7 @@ pub struct AttentionLstmSpec {
 impl Default for AttentionLstmSpec {
     fn default() -> Self {
         Self {
+            variant: Variant::default(),
             width: 512,
             embedding: 512,
             hidden: 512,
@@ -102,6 +117,33 @@ impl Default for AttentionLstmSpec {
         }
     }
 }
+
+/// Stands for what a recipe doesn't say, until the variant is known.
+fn unsaid() -> f64 {
+    f64::NAN
+}
+
+impl<'de> Deserialize<'de> for AttentionLstmSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut spec = Self::deserialize(deserializer)?;
+        if spec.doubly_stochastic.is_nan() {
+            spec.doubly_stochastic = match spec.variant {
+                Variant::ShowAttendTell => Self::default().doubly_stochastic,
+                Variant::UpDown => 0.0,
+            };
+        }
+        Ok(spec)
+    }
+}
+
+impl Serialize for AttentionLstmSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+/// Keys that say how weights are trained, not what they mean.
+const TRAINED_WITH: [&str; 5] = ["dropout", "attention_dropout", "doubly_stochastic", "freeze", "pretrained"];
 
 impl DecoderSpec {
     /// Whether the numbers fit together, and with the columns and the vocabulary.
@@ -143,6 +185,10 @@ impl DecoderSpec {
                 let penalty = spec.doubly_stochastic;
                 let fits = penalty.is_finite() && penalty >= 0.0;
                 require(fits, "doubly_stochastic", &penalty, || "at least 0".into())?;
+                let none = spec.variant == Variant::ShowAttendTell || penalty == 0.0;
+                require(none, "doubly_stochastic", &penalty, || {
+                    "0: `variant = \"up-down\"` has no such penalty".into()
+                })?;
                 dropout("dropout", spec.dropout)
             }
             Self::Gpt2(spec) => spec.check(),
@@ -156,6 +202,23 @@ impl DecoderSpec {
             Self::Gpt2(spec) => Self::Gpt2(spec.at(data)),
             other => other.clone(),
         }
+    }
+
+    /// The first key, with both values, in which `other` gives the same weights another meaning, or has others.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> Option<(String, String, String)> {
+        let table = |spec: &Self| toml::Table::try_from(spec).unwrap_or_default();
+        let (own, other) = (table(self), table(other));
+        let shown = |table: &toml::Table, key: &str| match table.get(key) {
+            Some(toml::Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => "absent".to_owned(),
+        };
+        // The kind first: without it the rest says little.
+        let keys = ["kind"].into_iter().chain(own.keys().chain(other.keys()).map(String::as_str));
+        let mut decides = keys.filter(|key| !TRAINED_WITH.contains(key));
+        let key = decides.find(|key| own.get(*key) != other.get(*key))?;
+        Some((key.to_owned(), shown(&own, key), shown(&other, key)))
     }
 
     /// The folder of pretrained weights that training begins with, where there is one.
@@ -214,6 +277,25 @@ mod tests {
     fn a_spec_survives_writing() {
         let spec = DecoderSpec::AttentionLstm(AttentionLstmSpec { dropout: 0.25, ..Default::default() });
         assert_eq!(parse(&toml::to_string(&spec).unwrap()).unwrap(), spec);
+        let spec = parse("kind = 'attention-lstm'\nvariant = 'up-down'").unwrap();
+        let DecoderSpec::AttentionLstm(AttentionLstmSpec { variant: Variant::UpDown, doubly_stochastic, .. }) = &spec
+        else {
+            panic!("{spec:?}")
+        };
+        assert_eq!(*doubly_stochastic, 0.0, "only Show, Attend and Tell has the penalty");
+        assert_eq!(parse(&toml::to_string(&spec).unwrap()).unwrap(), spec);
+    }
+
+    #[test]
+    fn the_first_difference_that_matters_is_named() {
+        let differs = |own: &str, other: &str| parse(own).unwrap().differs(&parse(other).unwrap());
+        let named = |key: &str, own: &str, other: &str| Some((key.into(), own.into(), other.into()));
+        assert_eq!(differs("kind = 'lstm'", "kind = 'lstm'\ndropout = 0.0"), None);
+        assert_eq!(differs("kind = 'lstm'", "kind = 'lstm'\nhidden = 64"), named("hidden", "512", "64"));
+        assert_eq!(differs("kind = 'lstm'", "kind = 'gpt2'"), named("kind", "lstm", "gpt2"));
+        let (one, two) = ("kind = 'attention-lstm'", "kind = 'attention-lstm'\nvariant = 'up-down'");
+        assert_eq!(differs(one, two), named("variant", "show-attend-tell", "up-down"));
+        assert_eq!(differs("kind = 'gpt2'", "kind = 'gpt2'\nlora = 2"), named("lora", "0", "2"));
     }
 
     #[test]
@@ -227,6 +309,7 @@ mod tests {
         assert_eq!(field("kind = 'lstm'\nlayers = -1"), "layers");
         assert_eq!(field("kind = 'lstm'\ndropout = 1.0"), "dropout");
         assert_eq!(field("kind = 'attention-lstm'\ndoubly_stochastic = -1.0"), "doubly_stochastic");
+        assert_eq!(field("kind = 'attention-lstm'\nvariant = 'up-down'\ndoubly_stochastic = 1.0"), "doubly_stochastic");
         assert_eq!(field("kind = 'attention-lstm'\ntied = true\nhidden = 64"), "tied");
         let spec = parse("kind = 'lstm'").unwrap();
         assert!(matches!(spec.check(&[], 10), Err(DecoderError::NoColumn)));

@@ -30,4 +30,16 @@ impl State {
             rows: self.rows.iter().map(|tensor| tensor.index_select(0, rows)).collect(),
         }
     }
+    /// Only the first `count` images, of one row each; no number is copied.
+    #[must_use]
+    pub fn first(&self, count: i64) -> Self {
+        let first = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.narrow(0, 0, count)).collect();
+        Self { images: first(&self.images), rows: first(&self.rows) }
+    }
+
+    /// Rows `places` (`[R]` i64) of a state with one row an image, as images of their own.
+    #[must_use]
+    pub fn repeat(&self, places: &Tensor) -> Self {
+        self.keep(places, places)
+    }
 }

@@ -1,8 +1,9 @@
 //! Both ends of a decoder: word vectors in, the vocabulary's logits and their loss out.
 
-use tch::{Reduction, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 use super::{Handle, Init, Params, ParamsBuilder, Scoring, dropout::Dropout};
+use crate::batch::Captions;
 
 /// The embedding and the output layer.
 #[derive(Debug)]
@@ -54,22 +55,26 @@ impl Words {
         hidden.linear(weight, Some(params.get(self.bias)))
     }
 
-    /// The mean cross entropy of targets `[P]` after hidden states `[P, H]`: logits only where there is a target.
+    /// The mean cross entropy of the captions' targets after hidden states `[P, H]`, each times its weight where there are
+    /// weights: logits only where there is a target.
     pub fn loss(
         &self,
         params: &Params,
         hidden: &Tensor,
-        targets: &Tensor,
+        captions: &Captions,
         scoring: Scoring,
         dropout: &Dropout,
     ) -> Tensor {
         let hidden = dropout.apply(hidden.shallow_clone(), self.dropout);
-        self.logits(params, &hidden).cross_entropy_loss::<Tensor>(
-            targets,
-            None,
-            Reduction::Mean,
-            -100,
-            scoring.label_smoothing,
-        )
+        mean_loss(&self.logits(params, &hidden), captions, scoring.label_smoothing)
+    }
+}
+
+/// The mean cross entropy of logits `[P, V]`, each target's times its weight where there are weights.
+pub(super) fn mean_loss(logits: &Tensor, captions: &Captions, smoothing: f64) -> Tensor {
+    let entropy = |reduction| logits.cross_entropy_loss::<Tensor>(&captions.targets, None, reduction, -100, smoothing);
+    match &captions.weights {
+        None => entropy(Reduction::Mean),
+        Some(weights) => (entropy(Reduction::None) * weights).mean(Kind::Float),
     }
 }

@@ -354,6 +354,9 @@ pub enum EncoderError {
         /// Each place looked at.
         looked: Vec<String>,
     },
+    /// A part of the model can't be taken out of it, or put back.
+    #[error(transparent)]
+    Section(#[from] crate::encoder::SectionError),
     /// The exporter failed; its last words say why.
     #[error("exporting `{name}` failed: {message}")]
     Export {

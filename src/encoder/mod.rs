@@ -38,6 +38,7 @@ mod probe;
 mod prologue;
 mod regions;
 mod runtime;
+mod section;
 mod session;
 mod taps;
 
@@ -52,6 +53,7 @@ pub use model::model_digest;
 pub use network::{Answer, Beginning, Ends, Feed, Network, NetworkSession, ends};
 pub use plan::{Channels, EncoderPlan, Normalize, Pool, Precision, REWRITE_VERSION, Tap, key_fields};
 pub use runtime::{RuntimeInfo, init_runtime, resolve, resolve_all};
+pub use section::{SectionError, section, write_section};
 pub use session::{EncoderSession, Kernels};
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ pub(super) fn probe(
     Ok((taps.iter().map(of).collect(), shapes))
 }
 
-fn check_rows(model: &Model, tensor: &str, found: &Probed, batch: usize) -> Result<(), EncoderError> {
+pub(super) fn check_rows(model: &Model, tensor: &str, found: &Probed, batch: usize) -> Result<(), EncoderError> {
     use TensorElementType::{Bfloat16, Float16, Float32, Float64};
     let (path, tensor) = (model.path.clone(), tensor.to_owned());
     if !matches!(found.element, Float32 | Float16 | Bfloat16 | Float64) {

@@ -121,3 +121,38 @@ pub fn score_with(frequency: &DocumentFrequency, candidates: &[Caption], referen
 pub fn score(candidates: &[Caption], references: &[Vec<Caption>]) -> Vec<f64> {
     score_with(&DocumentFrequency::new(references), candidates, references)
 }
+
+/// The references of many images, weighed once: for captions of the same images again and again.
+#[derive(Debug, Clone)]
+pub struct References {
+    frequency: DocumentFrequency,
+    images: Vec<Vec<Weighted>>,
+}
+
+impl References {
+    /// Tokenizes and weighs the raw references of every image, in parallel; rarity is counted over all of them.
+    #[must_use]
+    pub fn new(references: &[Vec<String>]) -> Self {
+        let captions = super::prepare_all(references);
+        let frequency = DocumentFrequency::new(&captions);
+        let weigh = |captions: &Vec<Caption>| captions.iter().map(|one| Weighted::new(&frequency, one)).collect();
+        let images = captions.par_iter().map(weigh).collect();
+        Self { frequency, images }
+    }
+
+    /// How rare their n-grams are.
+    #[must_use]
+    pub fn frequency(&self) -> &DocumentFrequency {
+        &self.frequency
+    }
+
+    /// CIDEr-D of a raw caption of the image at `place`, 0 to 10.
+    ///
+    /// # Panics
+    /// Where there are not so many images.
+    #[must_use]
+    pub fn score(&self, place: usize, caption: &str) -> f64 {
+        let caption = Caption::new(&super::ptb::tokenize(caption));
+        score_one(&Weighted::new(&self.frequency, &caption), &self.images[place])
+    }
+}

@@ -10,7 +10,9 @@ mod detector;
 mod encoder;
 mod error;
 mod numbers;
+mod own_words;
 pub mod strict;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +25,7 @@ pub use decoder::DecoderSection;
 pub use detector::{DetectorSpec, DetectorWord, FileSpec, Origin, RegionsSpec};
 pub use encoder::{EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
 pub use error::RecipeError;
+pub use tail::TailSpec;
 
 use crate::{dataset::DatasetSpec, decoder::DecodeSpec, text::TokenizerSpec, trainer::TrainSpec};
 use strict::Fault;
@@ -44,6 +47,9 @@ pub struct Recipe {
     /// The network that is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<DecoderSection>,
+    /// The part of the frozen network that is trained after all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<TailSpec>,
     /// How captions become tokens.
     #[serde(default)]
     pub tokenizer: TokenizerSpec,
@@ -75,6 +81,9 @@ impl Recipe {
         let no_section = strict::span_of(&text, &["tokenizer"]).is_none();
         if let Some(recipe) = value.as_mut().filter(|recipe| no_section && recipe.pretrained()) {
             recipe.tokenizer = TokenizerSpec::Pretrained;
+        }
+        if let Some(recipe) = value.as_mut() {
+            own_words::settle(&mut recipe.train, &text);
         }
         let meant = value.as_ref().map(|recipe| recipe.check(&text, &unread)).unwrap_or_default();
         // Where an entry could not be read, what was put in its place says nothing.
@@ -178,6 +187,10 @@ impl Recipe {
         if ![["decoder", "kind"], ["decoder", "pretrained"], ["tokenizer", "kind"]].iter().any(|place| is_unread(place))
         {
             self.check_tokenizer(&mut fault);
+        }
+        for wrong in self.tail.iter().flat_map(|tail| tail.faults(self)) {
+            let path: Vec<&str> = ["tail"].into_iter().chain(wrong.key).collect();
+            fault(&path, wrong.message, wrong.hint.map(str::to_owned));
         }
         if self.columns.is_empty() {
             fault(&["encoder"], "the recipe has no [[column]]: nothing would be kept".to_owned(), None);

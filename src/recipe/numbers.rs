@@ -10,7 +10,8 @@ pub(super) fn check(recipe: &Recipe, fault: &mut impl FnMut(&[&str], String, Opt
     let does_not_work = |value: &str, must: &str| format!("`{value}` does not work: it must be {must}");
     for error in recipe.train.faults() {
         if let TrainError::Spec { field, value, must } = error {
-            fault(&["train", field], does_not_work(&value, must), None);
+            let path: Vec<&str> = ["train"].into_iter().chain(field.split('.')).collect();
+            fault(&path, does_not_work(&value, must), None);
         }
     }
     for error in recipe.decode.faults() {

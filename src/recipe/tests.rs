@@ -325,3 +325,67 @@ fn a_detector_resolves_to_its_familys_numbers() {
     let policy = plan("kind = \"fasterrcnn\"\nmin = 2\nscore = 0.3").policy;
     assert_eq!((policy.min, policy.max, policy.score, policy.nms), (2, 36, 0.3, 0.5));
 }
+
+const TAIL: &str = "\n[tail]\ncolumn = \"grid\"\nto = \"layer4\"\n";
+
+#[test]
+fn a_tail_begins_with_a_tensor_as_it_is() {
+    let good = format!("{}{TAIL}", GOOD.replace("pool = \"4x4\"\n", ""));
+    let recipe = Recipe::parse(&good, "recipe.toml", &[]).expect("a good recipe");
+    let resolved = recipe.resolved();
+    assert_eq!(Recipe::parse(&resolved, "resolved", &[]).expect("a good recipe"), recipe, "{resolved}");
+    let defaults = "pool = \"none\"\nlearning_rate_scale = 0.1\nbatch_norm = \"frozen\"\n";
+    assert!(resolved.contains(&format!("{TAIL}{defaults}")), "{resolved}");
+    let slips = "pol = \"global\"\nlearning_rate_scale = 0\nbatch_norm = \"frosen\"\n";
+    insta::assert_snapshot!(fails(&format!("{GOOD}{TAIL}{slips}")), @r#"
+    the recipe `recipe.toml` has 2 faults
+    unknown key `pol` in `tail`
+      --> recipe.toml:25:1
+       |
+    25 | pol = "global"
+       | ^^^ did you mean `pool`?
+    `frosen` is not known here
+      --> recipe.toml:27:14
+       |
+    27 | batch_norm = "frosen"
+       |              ^^^^^^^^ did you mean `frozen`?
+    "#);
+    insta::assert_snapshot!(fails(&format!("{GOOD}standardize = true\n{TAIL}learning_rate_scale = 0.0\n")), @r#"
+    the recipe `recipe.toml` has 3 faults
+    `0` does not work: it must be above 0 and at most 1000
+      --> recipe.toml:26:23
+       |
+    26 | learning_rate_scale = 0.0
+       |                       ^^^ leave [tail] out to keep the encoder frozen
+    a tail can't begin with column `grid`: it was pooled
+      --> recipe.toml:24:10
+       |
+    24 | column = "grid"
+       |          ^^^^^^ keep the tensor as it is: pool = "none"
+    a tail computes with the encoder's own numbers, and `standardize` changes them
+      --> recipe.toml:24:10
+       |
+    24 | column = "grid"
+       |          ^^^^^^ leave `decoder.standardize` out
+    "#);
+    insta::assert_snapshot!(fails(&good.replace("column = \"grid\"\nto", "column = \"gird\"\nto")), @r#"
+    the recipe `recipe.toml` has 1 fault
+    the decoder reads no column `gird`; did you mean `grid`?
+      --> recipe.toml:22:10
+       |
+    22 | column = "gird"
+       |          ^^^^^^ name one of `decoder.columns`: the tail takes its place
+    "#);
+    let refused = |column: &str, why: &str| {
+        let said = fails(&good.replace("tap = \"layer2\"\n", column));
+        assert!(said.contains(&format!("a tail can't begin with column `grid`: {why}")), "{said}");
+    };
+    refused("tap = \"layer2\"\ntiles = \"2x2\"\n", "its rows are tiles of the picture");
+    refused("tap = \"layer2\"\nviews = [\"center\", \"hflip\"]\n", "its rows are several views");
+    refused("tap = \"layer2\"\nregions = { file = \"boxes.jsonl\" }\npool = \"7x7\"\n", "its rows are regions");
+    refused("taps = [\"layer2\", \"layer3\"]\n", "it joins several tensors");
+    refused("tap = \"layer2\"\nl2 = true\n", "its vectors were divided");
+    refused("tap = \"layer4\"\n", "it holds `to` itself");
+    let (head, _) = good.split_once("[decoder]").expect("a decoder");
+    assert!(fails(&format!("{head}{TAIL}")).contains("the recipe has a [tail] and no [decoder] behind it"));
+}

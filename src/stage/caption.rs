@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     batch::{self, Column, HeldColumn},
-    decoder,
+    decoder::{self, ColumnInput},
     encoder::{self, Device},
     image::{self, ImageError, Picture, View},
     progress::Progress,
@@ -203,13 +203,18 @@ fn attention(
     let captions = captions.to_device(decoder.params().device());
     let weights = decoder.attention(prefix, &captions).ok_or_else(|| NoAttention { run: run.folder.clone() })?;
     let shown = tokens.iter().map(|token| run.tokenizer.decode(&[*token])).chain([String::new()]);
-    let column = |column: &Arc<dyn Column>| AttendedColumn {
+    let column = |(column, (read, seen)): (&Arc<dyn Column>, (&ColumnInput, &ColumnInput))| AttendedColumn {
         name: column.name().to_owned(),
-        shape: column.row_shape().to_vec(),
+        // Behind a tail the decoder sees other vectors than the column's.
+        shape: match read == seen {
+            true => column.row_shape().to_vec(),
+            false => vec![seen.vectors as usize, seen.width as usize],
+        },
     };
+    let inputs = decoder.inputs().iter().zip(decoder.seen_inputs());
     Ok(Attention {
         tokens: shown.collect(),
-        columns: columns.iter().map(column).collect(),
+        columns: columns.iter().zip(inputs).map(column).collect(),
         weights: batch::rows_of(&weights),
     })
 }

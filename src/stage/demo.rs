@@ -180,6 +180,8 @@ fn trial(
         data: options.out.clone(),
         device: "cpu".to_owned(),
         resume: true,
+        onnxruntime: options.onnxruntime.clone(),
+        init: None,
     };
     let training = match train(&recipe, NAME, &train_options, progress) {
         // A run of an earlier version, or on an earlier cache: begun anew.

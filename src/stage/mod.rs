@@ -3,6 +3,7 @@
 //! Stage one (`encode`) and stage two (`train`, `evaluate`) meet here and at the cache, and nowhere else. `caption` is the
 //! one place where both run in one process. Nothing here draws or prints: results are values, progress goes to a listener.
 
+mod begin;
 pub mod caption;
 pub mod demo;
 pub mod drift;
@@ -25,8 +26,10 @@ mod read;
 pub mod recompute;
 pub mod regions;
 mod register;
+mod rewards;
 pub mod run;
 mod space;
+pub mod tail;
 pub mod train;
 pub mod transfer;
 mod web;

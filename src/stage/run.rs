@@ -6,6 +6,7 @@
 //!   run.json           what it was trained on: cache, columns and their keys, model; written last
 //!   recipe.toml        the recipe, with every default written out
 //!   tokenizer.json     for Hugging Face `tokenizers`
+//!   tail.json          with tail.safetensors: the part of the encoder that is trained, where the recipe has a [tail]
 //!   scales.safetensors each column's mean and reciprocal deviation, where the recipe standardizes
 //!   metrics.jsonl      losses and scores, a line each
 //!   checkpoints/last/  model.safetensors, optimizer.safetensors, state.json
@@ -55,6 +56,9 @@ pub struct RunInfo {
     pub data: PathBuf,
     /// The columns, in the decoder's order.
     pub columns: Vec<RunColumn>,
+    /// The run whose weights it began with, absolute, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
 }
 
 /// One column of a run.
@@ -205,7 +209,8 @@ impl Run {
         let section = self.recipe.decoder(&self.folder.display().to_string(), "caption")?;
         let inputs: Vec<ColumnInput> = self.info.columns.iter().map(|column| column.input.clone()).collect();
         let folder = self.checkpoint()?;
-        Ok((decoder::load(&folder, &section.spec, &inputs, self.tokenizer.vocab_size(), device)?, note))
+        let (tail, vocab) = (super::tail::of_run(self)?, self.tokenizer.vocab_size());
+        Ok((decoder::load_behind(tail.as_ref(), &folder, &section.spec, &inputs, vocab, device)?, note))
     }
 
     /// `columns` as the decoder was trained to see them: on the run's scales, where it has any.

@@ -15,7 +15,12 @@ pub use examples::TrainingData;
 use examples::{Split, captions, check_recipe};
 pub(super) use examples::{captions_of, keep_encoded};
 
-use super::run::{Run, RunColumn, RunError, RunInfo, RunLock, SCALES, special};
+use super::{
+    begin::{self, Init},
+    rewards::Rewards,
+    run::{Run, RunColumn, RunError, RunInfo, RunLock, SCALES, special},
+    tail,
+};
 use crate::{
     batch::{self, Column},
     decoder::{self, ColumnInput, Decoder, Scale},
@@ -39,6 +44,10 @@ pub struct TrainOptions {
     pub device: String,
     /// Go on with the run that is there.
     pub resume: bool,
+    /// ONNX Runtime's library; only a recipe with a `[tail]` needs it.
+    pub onnxruntime: Option<PathBuf>,
+    /// The run whose weights a new one begins with.
+    pub init: Option<PathBuf>,
 }
 
 /// What a training came to.
@@ -81,6 +90,7 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
     note.iter().for_each(|note| progress.line(note));
     let (run, decoder) = if options.resume && Run::exists(&options.run) {
         let run = resumed(recipe, &options.run)?;
+        begin::check_resumed(&run, options.init.as_deref())?;
         let decoder = resumed_decoder(&run, section, options, device)?;
         (run, decoder)
     } else if Run::exists(&options.run) {
@@ -94,9 +104,12 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
                 input: ColumnInput::of_shape(name, reader.row_shape()),
             })
             .collect::<Vec<_>>();
-        let tokenizer = match recipe.tokenizer.path(&options.data, section.spec.pretrained()) {
-            Some(path) => Tokenizer::load(&path)?,
-            None => {
+        begin::check_start(&recipe.train, options.init.as_deref())?;
+        let init = options.init.as_deref().map(|folder| Init::open(folder, recipe, &columns)).transpose()?;
+        let tokenizer = match (&init, recipe.tokenizer.path(&options.data, section.spec.pretrained())) {
+            (Some(init), _) => init.run.tokenizer.clone(),
+            (None, Some(path)) => Tokenizer::load(&path)?,
+            (None, None) => {
                 let captions = rows.training_captions(cache.rows());
                 Tokenizer::train(captions.iter().map(String::as_str), &recipe.tokenizer)?
             }
@@ -104,14 +117,27 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
         // Before anything is written: a decoder that cannot be built leaves no run behind.
         let (spec, seed) = (section.spec.at(&options.data), recipe.train.seed);
         let inputs: Vec<ColumnInput> = columns.iter().map(|column| column.input.clone()).collect();
-        let decoder = decoder::build(&spec, &inputs, tokenizer.vocab_size(), seed, device)?;
-        if section.standardize {
-            write_scales(&cache, &columns, &rows.train, &options.run)?;
+        let source = recipe.encoder.source(&options.data);
+        let tail = match &init {
+            Some(init) => tail::of_run(&init.run)?,
+            None => tail::cut(recipe, source.path(), &readers, options.onnxruntime.as_deref(), progress)?,
+        };
+        let decoder = match &init {
+            Some(init) => init.decoder(tail.as_ref(), &spec, &columns, device)?,
+            None => decoder::build_behind(tail.as_ref(), &spec, &inputs, tokenizer.vocab_size(), seed, device)?,
+        };
+        if let Some(tail) = &tail {
+            decoder::write_section(&options.run, &tail.section)?;
+        }
+        match (&init, section.standardize) {
+            (Some(init), true) => init.copy_scales(&options.run)?,
+            (None, true) => write_scales(&cache, &columns, &rows.train, &options.run)?,
+            (_, false) => {}
         }
         let info = RunInfo {
             icecap: env!("CARGO_PKG_VERSION").to_owned(),
             cache: std::path::absolute(&options.cache)?,
-            model: std::path::absolute(recipe.encoder.source(&options.data).path())?,
+            model: std::path::absolute(source.path())?,
             detector: recipe
                 .detector
                 .as_ref()
@@ -119,6 +145,7 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
                 .transpose()?,
             data: std::path::absolute(&options.data)?,
             columns,
+            init: options.init.as_ref().map(std::path::absolute).transpose()?,
         };
         (Run::create(&options.run, info, recipe.clone(), tokenizer)?, decoder)
     };
@@ -136,12 +163,16 @@ fn resumed_decoder(
 ) -> Result<Box<dyn Decoder>> {
     let inputs: Vec<ColumnInput> = run.info.columns.iter().map(|column| column.input.clone()).collect();
     let vocab = run.tokenizer.vocab_size();
+    let tail = tail::of_run(run)?;
     match trainer::find_checkpoint(&run.folder, "last") {
         // Pretrained weights are needed once: a run goes on without their folder.
         Some(folder) if section.spec.pretrained().is_some() => {
-            Ok(decoder::load(&folder, &section.spec, &inputs, vocab, device)?)
+            Ok(decoder::load_behind(tail.as_ref(), &folder, &section.spec, &inputs, vocab, device)?)
         }
-        _ => Ok(decoder::build(&section.spec.at(&options.data), &inputs, vocab, run.recipe.train.seed, device)?),
+        _ => {
+            let (spec, seed) = (section.spec.at(&options.data), run.recipe.train.seed);
+            Ok(decoder::build_behind(tail.as_ref(), &spec, &inputs, vocab, seed, device)?)
+        }
     }
 }
 
@@ -181,6 +212,9 @@ fn fit(
         rows.train.len(),
         parameters as f64 / 1e6
     ));
+    let rewards = spec.scst.as_ref().map(|_| Rewards::new(cache.rows(), &rows.train, &run.tokenizer, &run.info.cache));
+    let rewards = rewards.transpose()?;
+    let reward = rewards.as_ref().map(|rewards| |captions: &[(u32, &[u32])]| Ok(rewards.of(captions)));
     let references: Vec<Vec<String>> = rows.validation.iter().map(|row| captions_of(cache.rows(), *row)).collect();
     let hooks = Hooks {
         progress,
@@ -196,6 +230,7 @@ fn fit(
             ];
             Ok(Score { value: 100.0 * scores.cider, shown })
         },
+        reward: reward.as_ref().map(|reward| reward as &trainer::Rewarder<'_>),
     };
     let resume = resume && trainer::find_checkpoint(&run.folder, "last").is_some();
     let outcome = trainer::train(decoder.as_mut(), spec, &data, &run.folder, resume, &hooks)?;

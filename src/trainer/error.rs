@@ -139,6 +139,14 @@ pub enum TrainError {
     /// Weights cannot be read or written.
     #[error(transparent)]
     Decoder(#[from] DecoderError),
+    /// `scst` without anyone who rewards.
+    #[error(
+        "`train.scst` learns by rewards, and nothing here gives any\nhint: leave it out, or train with `icecap train`"
+    )]
+    NoReward,
+    /// The caller's rewarder failed.
+    #[error("the sampled captions could not be rewarded")]
+    Reward(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The caller's scorer failed.
     #[error("the validation captions could not be scored")]
     Score(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -165,6 +173,8 @@ mod tests {
             TrainError::Changed { path: path(), field: "train.seed", found: "1".into(), expected: "2".into() },
             TrainError::State { path: path(), source: serde_json::from_str::<u8>("x").unwrap_err() },
             TrainError::Io { what: "write", path: path(), source: std::io::Error::other("full") },
+            TrainError::NoReward,
+            TrainError::Reward("no".into()),
             TrainError::Score("no".into()),
         ];
         let messages: Vec<String> = messages.iter().map(ToString::to_string).collect();
@@ -206,6 +216,11 @@ mod tests {
         hint: use another checkpoint of the run
 
         could not write `runs/a`
+
+        `train.scst` learns by rewards, and nothing here gives any
+        hint: leave it out, or train with `icecap train`
+
+        the sampled captions could not be rewarded
 
         the validation captions could not be scored
         ");

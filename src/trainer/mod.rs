@@ -11,10 +11,12 @@ mod log;
 mod memory;
 mod open;
 mod optimizer;
+mod own_words;
 #[cfg(test)]
 mod parity_gpt2;
 mod run;
 mod schedule;
+mod scst;
 mod spec;
 #[cfg(test)]
 mod speed;
@@ -28,6 +30,7 @@ use std::{path::Path, sync::Arc};
 pub use crate::batch::{Caption, Column, Special};
 pub use checkpoint::{TrainState, find as find_checkpoint};
 pub use error::TrainError;
+pub use own_words::{Baseline, ScheduledSampling, Scst};
 pub use schedule::{Schedule, learning_rate};
 pub use spec::TrainSpec;
 
@@ -62,6 +65,9 @@ pub type HookError = Box<dyn std::error::Error + Send + Sync>;
 /// Scores captions given as (row, text), one for each validation row.
 pub type Scorer<'a> = dyn Fn(&[(u32, String)]) -> Result<Score, HookError> + 'a;
 
+/// Rewards captions given as (row of a training image, tokens), one number each: higher is better.
+pub type Rewarder<'a> = dyn Fn(&[(u32, &[u32])]) -> Result<Vec<f64>, HookError> + 'a;
+
 /// What the trainer asks of its caller.
 pub struct Hooks<'a> {
     /// Listens.
@@ -72,6 +78,8 @@ pub struct Hooks<'a> {
     pub text: &'a dyn Fn(&[u32]) -> String,
     /// Scores one caption for each validation row.
     pub score: &'a Scorer<'a>,
+    /// Rewards sampled captions; what a spec with `scst` needs.
+    pub reward: Option<&'a Rewarder<'a>>,
 }
 
 /// What a training came to.

@@ -58,16 +58,21 @@ impl AdamW {
     fn update_on_host(&self, params: &Params, gradient: &Tensor, scale: f64, rate: f64, step: u64) {
         let [beta1, beta2] = self.betas;
         let count = (step + 1).min(i32::MAX as u64) as i32;
-        let numbers = fused::Numbers {
-            scale: scale as f32,
-            beta1: beta1 as f32,
-            beta2: beta2 as f32,
-            keep: (1.0 - rate * self.decay) as f32,
-            rate: (rate / (1.0 - beta1.powi(count))) as f32,
-            correction: (1.0 / (1.0 - beta2.powi(count))) as f32,
-            epsilon: EPSILON as f32,
-        };
-        fused::update(params.flat(), &self.mean, &self.square, gradient, params.decayed() as usize, numbers);
+        for part in params.parts() {
+            let rate = rate * part.scale;
+            let numbers = fused::Numbers {
+                scale: scale as f32,
+                beta1: beta1 as f32,
+                beta2: beta2 as f32,
+                keep: (1.0 - rate * self.decay) as f32,
+                rate: (rate / (1.0 - beta1.powi(count))) as f32,
+                correction: (1.0 / (1.0 - beta2.powi(count))) as f32,
+                epsilon: EPSILON as f32,
+            };
+            let [flat, mean, square, gradient] =
+                [params.flat(), &self.mean, &self.square, gradient].map(|buffer| cut(buffer, part.start, part.length));
+            fused::update(&flat, &mean, &square, &gradient, part.decayed as usize, numbers);
+        }
     }
 
     /// The same as tensor operations, each change times `finite`.
@@ -80,7 +85,13 @@ impl AdamW {
         change = (change.sqrt_() + EPSILON).reciprocal_();
         let _ = change.g_mul_(&self.mean).g_mul_(&(finite * (-rate / (1.0 - beta1.powi(count)))));
         let mut flat = params.flat().shallow_clone();
-        let _ = flat.narrow(0, 0, params.decayed()).g_mul_(&(1.0 - finite * (rate * self.decay)));
+        for part in params.parts() {
+            let rate = rate * part.scale;
+            let _ = cut(&flat, part.start, part.decayed).g_mul_(&(1.0 - finite * (rate * self.decay)));
+            if part.scale != 1.0 {
+                let _ = cut(&change, part.start, part.length).g_mul_scalar_(part.scale);
+            }
+        }
         let _ = flat.g_add_(&change);
     }
 
@@ -108,6 +119,11 @@ impl AdamW {
         let both: [Vec<_>; 2] = [moment("mean", &self.mean), moment("square", &self.square)];
         both.into_iter().flatten().collect()
     }
+}
+
+/// A stretch of a buffer, sharing its memory.
+fn cut(buffer: &Tensor, start: i64, length: i64) -> Tensor {
+    buffer.narrow(0, start, length)
 }
 
 #[cfg(test)]
@@ -148,6 +164,32 @@ mod tests {
         for (found, expected) in found.zip([weight, bias]) {
             assert!((found - expected).abs() < 1e-6, "{found} {expected}");
         }
+    }
+
+    #[test]
+    fn what_was_joined_learns_at_its_own_rate() {
+        let joined = || {
+            let mut params = params();
+            let mut builder = ParamsBuilder::joining(&params, 0);
+            builder.add("before.weight", &[4, 4], Init::Constant(1.0));
+            builder.add("before.bias", &[4], Init::Constant(1.0));
+            params.join(builder.build(Device::Cpu), 0.1);
+            params
+        };
+        let spec = TrainSpec { weight_decay: 0.5, clip: 0.0, ..TrainSpec::default() };
+        let loss = Tensor::from(1.0f32);
+        let (mut host, device) = (joined(), joined());
+        let mut optimizer = AdamW::new(&host, &spec);
+        optimizer.step(&mut host, &mut gradient(&joined(), 3.0), &loss, 0.01, 0);
+        // The first step of AdamW is as long as the rate, whatever the gradient; matrices decay by rate times decay on top.
+        let expected = [1.0 - 0.01 * 0.5 - 0.01, 1.0 - 0.01, 1.0 - 0.001 * 0.5 - 0.001, 1.0 - 0.001];
+        for (leaf, expected) in host.leaves().iter().zip(expected) {
+            assert!((leaf.mean(Kind::Double).double_value(&[]) - expected).abs() < 1e-6);
+        }
+        let optimizer = &mut AdamW::new(&device, &spec);
+        let _guard = tch::no_grad_guard();
+        optimizer.update(&device, &gradient(&joined(), 3.0), &Tensor::from(1.0f32), 0.01, 0);
+        assert!((host.flat() - device.flat()).abs().max().double_value(&[]) < 1e-7);
     }
 
     #[test]

@@ -110,6 +110,7 @@ fn dump(folder: &Path, case: &serde_json::Value) {
         name: &|row| row.to_string(),
         text: &|_| String::new(),
         score: &|_| Ok(Score { value: 0.0, shown: vec![] }),
+        reward: None,
     };
     super::train(decoder.as_mut(), &train, &data, &run, false, &hooks).unwrap();
     let rule = Order { seed: train.seed, batch: train.batch, together: train.together };

@@ -16,17 +16,21 @@ use super::{
     log::Log,
     open::{check, loader, state},
     optimizer::{AdamW, Stepped},
+    scst::{Images, Rewards, rewarded},
     spec::Plan,
     validate::{Validated, validate},
     window::{Report, Window},
 };
 use crate::{
-    batch::{Loader, random::mix},
-    decoder::{DecodeSpec, Decoder, Scoring},
+    batch::{Batch, Captions, Loader, Prefix, random::mix},
+    decoder::{DecodeSpec, Decoder, Scoring, mixed},
 };
 
 /// Keeps the seeds of dropout apart from those of orders and first weights.
 const DROPOUT: u64 = 0xD80F;
+
+/// Keeps the seeds of a decoder's own words apart from all others.
+const OWN_WORDS: u64 = 0x0711;
 
 /// A training under way.
 pub(super) struct Run<'a> {
@@ -37,6 +41,7 @@ pub(super) struct Run<'a> {
     folder: &'a Path,
     hooks: &'a Hooks<'a>,
     plan: Plan,
+    rewards: Rewards,
     state: TrainState,
     log: Log,
     loader: Loader,
@@ -68,6 +73,7 @@ impl<'a> Run<'a> {
             gradient: decoder.params().flat().zeros_like(),
             log: Log::open(folder, state.step)?,
             window: Window::default(),
+            rewards: Rewards::default(),
             begun: Instant::now(),
             saved: Instant::now(),
             waited: Duration::ZERO,
@@ -89,6 +95,10 @@ impl<'a> Run<'a> {
         let steps = self.plan.steps;
         self.hooks.progress.start("train", Some(steps));
         self.hooks.progress.advance(self.state.step.min(steps));
+        // Rewards begin with weights that know something: what they know is where the best score begins.
+        if self.state.step == 0 && self.spec.only_rewards() {
+            self.validate()?;
+        }
         let mut stopped_early = self.exhausted();
         while self.state.step < steps && !stopped_early {
             self.step()?;
@@ -149,22 +159,45 @@ impl<'a> Run<'a> {
     fn gradients(&mut self, step: u64, batches: u64) -> Result<(Tensor, u64), TrainError> {
         let device = self.decoder.params().device();
         let loaded = (0..batches).map(|_| self.loader.next_batch()).collect::<Result<Vec<_>, _>>()?;
-        let tokens: i64 = loaded.iter().map(|batch| batch.captions.tokens()).sum();
+        let rewards = self.spec.rewards_at(self.plan.epoch(step)).is_some();
+        let size = |batch: &Batch| if rewards { batch.rows.len() as i64 } else { batch.captions.tokens() };
+        let (all, mut tokens): (i64, i64) = (loaded.iter().map(size).sum(), 0);
         let mut total = Tensor::from(0.0f32).to_device(device);
         for (index, batch) in loaded.into_iter().enumerate() {
+            let share = size(&batch) as f64 / all as f64;
             let prefix = batch.prefix.to_device(device);
-            let captions = batch.captions.to_device(device);
             let salt = step * self.spec.accumulation as u64 + index as u64;
-            let scoring = Scoring {
-                dropout: Some(mix(self.spec.seed ^ DROPOUT, salt)),
-                label_smoothing: self.spec.label_smoothing,
-            };
+            let (captions, scoring) =
+                self.lesson(step, salt, &prefix, batch.captions.to_device(device), &batch.rows)?;
             let (loss, gradients) = self.decoder.gradients(&prefix, &captions, scoring);
-            let share = captions.tokens() as f64 / tokens as f64;
             self.decoder.params().accumulate(&gradients, share, index == 0, &self.gradient);
             total += loss * share;
+            tokens += captions.tokens();
         }
         Ok((total, tokens as u64))
+    }
+
+    /// What is learned of a batch: its captions, with some words of the decoder's own, or sampled and rewarded ones.
+    fn lesson(
+        &mut self,
+        step: u64,
+        salt: u64,
+        prefix: &Prefix,
+        captions: Captions,
+        rows: &[u32],
+    ) -> Result<(Captions, Scoring), TrainError> {
+        let (epoch, special, seed) = (self.plan.epoch(step), self.data.special, mix(self.spec.seed ^ OWN_WORDS, salt));
+        if let Some(scst) = self.spec.rewards_at(epoch) {
+            let images = Images { prefix, rows, special, max_tokens: self.spec.max_tokens };
+            let found = rewarded(self.decoder, &images, scst, seed, self.hooks)?;
+            self.rewards.push(&found);
+            return Ok((found.captions, Scoring { dropout: None, label_smoothing: 0.0 }));
+        }
+        let scoring =
+            Scoring { dropout: Some(mix(self.spec.seed ^ DROPOUT, salt)), label_smoothing: self.spec.label_smoothing };
+        let share = self.spec.scheduled_sampling.as_ref().map_or(0.0, |sampling| sampling.share(epoch));
+        let own = (share > 0.0).then(|| mixed(self.decoder, prefix, &captions, special, share, seed)).flatten();
+        Ok((own.unwrap_or(captions), scoring))
     }
 
     /// Shows and logs the steps since the last report.
@@ -174,15 +207,21 @@ impl<'a> Run<'a> {
         self.window.read(&mut self.state, self.spec, rate)?;
         let report = self.window.report();
         let epoch = step as f64 / self.plan.steps_an_epoch as f64;
-        self.hooks.progress.status(&self.status(&report, epoch));
-        self.log.line(&json!({
+        let rewards = self.rewards.take();
+        self.hooks.progress.status(&self.status(&report, epoch, rewards));
+        let mut line = json!({
             "step": step, "epoch": epoch, "loss": report.loss, "learning_rate": rate, "gradient_norm": report.norm,
             "tokens_per_second": report.tokens_per_second, "waited": report.waited, "skipped": self.state.skipped,
             "seconds": self.state.seconds,
-        }))
+        });
+        if let Some((reward, baseline)) = rewards {
+            line["reward"] = json!(reward);
+            line["baseline"] = json!(baseline);
+        }
+        self.log.line(&line)
     }
 
-    fn status(&self, report: &Report, epoch: f64) -> String {
+    fn status(&self, report: &Report, epoch: f64, rewards: Option<(f64, f64)>) -> String {
         let Report { loss, tokens_per_second, waited, .. } = report;
         let steps_left = (self.plan.steps - self.state.step) as f64;
         let left = steps_left * self.state.seconds / self.state.step.max(1) as f64;
@@ -190,8 +229,12 @@ impl<'a> Run<'a> {
             0 => String::new(),
             skipped => format!(", {skipped} steps skipped"),
         };
+        let learned = match rewards {
+            Some((reward, baseline)) => format!("reward {reward:.3} (baseline {baseline:.3})"),
+            None => format!("loss {loss:.3}"),
+        };
         format!(
-            "epoch {epoch:.1}, loss {loss:.3}, {tokens_per_second:.0} tokens/s, {} left, waited {:.1}% for data{skipped}",
+            "epoch {epoch:.1}, {learned}, {tokens_per_second:.0} tokens/s, {} left, waited {:.1}% for data{skipped}",
             minutes(left),
             100.0 * waited
         )

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Schedule, TrainError};
+use super::{Schedule, ScheduledSampling, Scst, TrainError};
 
 /// How a decoder is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +46,12 @@ pub struct TrainSpec {
     pub log_every: u64,
     /// Seconds between two checkpoints where no validation writes one.
     pub checkpoint_seconds: u64,
+    /// Some of the words that go in are the decoder's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled_sampling: Option<ScheduledSampling>,
+    /// Captions are sampled and rewarded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scst: Option<Scst>,
 }
 
 impl Default for TrainSpec {
@@ -70,6 +76,8 @@ impl Default for TrainSpec {
             samples: 3,
             log_every: 50,
             checkpoint_seconds: 120,
+            scheduled_sampling: None,
+            scst: None,
         }
     }
 }
@@ -111,7 +119,8 @@ impl TrainSpec {
             ("validate_every", self.validate_every > 0.0, self.validate_every.to_string(), "above 0"),
         ];
         let broken = rules.into_iter().filter(|(_, holds, ..)| !holds);
-        broken.map(|(field, _, value, must)| TrainError::Spec { field, value, must }).collect()
+        let broken = broken.map(|(field, _, value, must)| TrainError::Spec { field, value, must });
+        broken.chain(self.own_words_faults()).collect()
     }
 }
 
@@ -137,6 +146,11 @@ impl Plan {
         let validate_every = (spec.validate_every * steps_an_epoch as f64).round().max(1.0) as u64;
         let steps = spec.steps.unwrap_or(spec.epochs * steps_an_epoch);
         Self { batches, steps_an_epoch, steps, validate_every, accumulation }
+    }
+
+    /// The epoch of a step, with its fraction.
+    pub fn epoch(&self, step: u64) -> f64 {
+        step as f64 / self.steps_an_epoch as f64
     }
 
     /// The epoch of a step, and its first batch and number of batches within the epoch.

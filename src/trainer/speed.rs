@@ -87,6 +87,7 @@ fn measure(name: &str, decoder: &DecoderSpec, together: usize, steps: u64, sizes
         name: &|row| row.to_string(),
         text: &|_| String::new(),
         score: &|_| Ok(Score { value: 0.0, shown: vec![] }),
+        reward: None,
     };
     let mut go = |steps| {
         let spec =

@@ -6,7 +6,7 @@ use tch::{Device, Kind};
 
 use super::*;
 use crate::{
-    decoder::{AttentionLstmSpec, ColumnInput, DecoderSpec, Gpt2Spec, LstmSpec, build},
+    decoder::{AttentionLstmSpec, ColumnInput, DecoderSpec, Gpt2Spec, LstmSpec, Variant, build},
     progress::Silent,
 };
 
@@ -81,6 +81,11 @@ fn small(kind: &str) -> DecoderSpec {
     match kind {
         "lstm" => DecoderSpec::Lstm(lstm),
         "attention-lstm" => DecoderSpec::AttentionLstm(attention),
+        "up-down" => DecoderSpec::AttentionLstm(AttentionLstmSpec {
+            variant: Variant::UpDown,
+            doubly_stochastic: 0.0,
+            ..attention
+        }),
         "gpt2" => DecoderSpec::Gpt2(gpt2),
         _ => DecoderSpec::Gpt2(Gpt2Spec { positions: 8, ..gpt2 }),
     }
@@ -93,13 +98,21 @@ fn right(captions: &[(u32, String)]) -> Result<Score, HookError> {
     Ok(Score { value, shown: vec![("right".into(), value)] })
 }
 
+/// One for the right first word, a little less for each that follows it.
+fn first_and_short(captions: &[(u32, &[u32])]) -> Result<Vec<f64>, HookError> {
+    let one =
+        |(row, tokens): &(u32, &[u32])| f64::from(tokens.first() == Some(&(4 + row % 8))) - 0.1 * tokens.len() as f64;
+    Ok(captions.iter().map(one).collect())
+}
+
 fn go(spec: &TrainSpec, kind: &str, data: &TrainData, run: &Path, resume: bool) -> Result<Outcome, TrainError> {
     // So small that threads would only wait for each other.
     tch::set_num_threads(1);
     let inputs = [ColumnInput { name: "signs".into(), vectors: 3, width: 8 }];
     let mut decoder = build(&small(kind), &inputs, VOCAB, spec.seed, Device::Cpu).unwrap();
     let text = |tokens: &[u32]| tokens.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    let hooks = Hooks { progress: &Silent, name: &|row| row.to_string(), text: &text, score: &right };
+    let name = |row: u32| row.to_string();
+    let hooks = Hooks { progress: &Silent, name: &name, text: &text, score: &right, reward: Some(&first_and_short) };
     train(decoder.as_mut(), spec, data, run, resume, &hooks)
 }
 
@@ -109,7 +122,7 @@ fn model(run: &Path, file: &str) -> Vec<u8> {
 
 #[test]
 fn a_training_cut_in_two_gives_the_same_bytes() {
-    for kind in ["lstm", "attention-lstm", "gpt2"] {
+    for kind in ["lstm", "attention-lstm", "up-down", "gpt2"] {
         let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let spec = TrainSpec { schedule: Schedule::Constant, validate_every: 100.0, ..spec() };
         let until = |steps| TrainSpec { steps: Some(steps), ..spec.clone() };
@@ -124,9 +137,89 @@ fn a_training_cut_in_two_gives_the_same_bytes() {
     }
 }
 
+/// Epochs of five steps: own words from the second on, rewards from the third.
+fn own_words() -> TrainSpec {
+    TrainSpec {
+        schedule: Schedule::Constant,
+        validate_every: 100.0,
+        scheduled_sampling: Some(ScheduledSampling { max: 0.6, after: 0.4, over: 1.0 }),
+        scst: Some(Scst { samples: 2, after: 2.0, ..Scst::default() }),
+        ..spec()
+    }
+}
+
+#[test]
+fn own_words_are_drawn_the_same_after_a_cut() {
+    for kind in ["lstm", "attention-lstm", "up-down", "gpt2"] {
+        let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let until = |steps| TrainSpec { steps: Some(steps), ..own_words() };
+        go(&until(14), kind, &data(false), whole.path(), false).unwrap();
+        for (steps, resume) in [(7, false), (12, true), (14, true)] {
+            go(&until(steps), kind, &data(false), cut.path(), resume).unwrap();
+        }
+        for file in ["model.safetensors", "optimizer.safetensors"] {
+            assert!(model(whole.path(), file) == model(cut.path(), file), "{kind}: {file} differs");
+        }
+    }
+}
+
+#[test]
+fn own_words_change_what_is_learned() {
+    let learned = |spec: &TrainSpec| {
+        let run = tempfile::tempdir().unwrap();
+        go(&TrainSpec { steps: Some(8), ..spec.clone() }, "lstm", &data(false), run.path(), false).unwrap();
+        model(run.path(), "model.safetensors")
+    };
+    let sampled = TrainSpec { scst: None, ..own_words() };
+    let plain = TrainSpec { scheduled_sampling: None, ..sampled.clone() };
+    assert!(learned(&sampled) != learned(&plain));
+    let never = ScheduledSampling { after: 3.0, ..ScheduledSampling::default() };
+    assert!(learned(&TrainSpec { scheduled_sampling: Some(never), ..plain.clone() }) == learned(&plain));
+}
+
+#[test]
+fn rewards_rise() {
+    for (kind, baseline) in [
+        ("lstm", Baseline::Mean),
+        ("attention-lstm", Baseline::Greedy),
+        ("up-down", Baseline::Mean),
+        ("gpt2", Baseline::Mean),
+    ] {
+        let run = tempfile::tempdir().unwrap();
+        let spec = TrainSpec {
+            epochs: 30,
+            log_every: 5,
+            label_smoothing: 0.0,
+            learning_rate: 0.01,
+            scst: Some(Scst { samples: 8, baseline, after: 2.0 }),
+            scheduled_sampling: None,
+            ..own_words()
+        };
+        go(&spec, kind, &data(false), run.path(), false).unwrap();
+        let text = fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let rewards: Vec<f64> = lines.filter_map(|line| line["reward"].as_f64()).collect();
+        let (first, last) = (rewards[0], rewards[rewards.len() - 1]);
+        assert_eq!(rewards.len(), 28, "{text}");
+        assert!(last > first + 0.1, "{kind}: {first} {last}");
+    }
+}
+
+#[test]
+fn rewards_without_a_rewarder_are_refused() {
+    let run = tempfile::tempdir().unwrap();
+    let spec = TrainSpec { label_smoothing: 0.0, scst: Some(Scst::default()), ..spec() };
+    let inputs = [ColumnInput { name: "signs".into(), vectors: 3, width: 8 }];
+    let mut decoder = build(&small("lstm"), &inputs, VOCAB, 0, Device::Cpu).unwrap();
+    let (name, text) = (|row: u32| row.to_string(), |_: &[u32]| String::new());
+    let hooks = Hooks { progress: &Silent, name: &name, text: &text, score: &right, reward: None };
+    let error = train(decoder.as_mut(), &spec, &data(false), run.path(), false, &hooks).unwrap_err();
+    assert!(matches!(error, TrainError::NoReward), "{error}");
+}
+
 #[test]
 fn all_decoders_learn_what_the_features_say() {
-    for kind in ["lstm", "attention-lstm", "gpt2"] {
+    for kind in ["lstm", "attention-lstm", "up-down", "gpt2"] {
         let run = tempfile::tempdir().unwrap();
         let spec = TrainSpec { epochs: 80, schedule: Schedule::Constant, validate_every: 20.0, ..spec() };
         let outcome = go(&spec, kind, &data(false), run.path(), false).unwrap();

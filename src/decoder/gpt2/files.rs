@@ -33,8 +33,8 @@ impl Gpt2 {
         Ok(decoder)
     }
 
-    /// The decoder of a checkpoint, whose own config.json says its sizes.
-    pub(in super::super) fn load(
+    /// The decoder of a checkpoint, whose own config.json says its sizes; its weights are not read yet.
+    pub(in super::super) fn of_checkpoint(
         folder: &Path,
         spec: &Gpt2Spec,
         inputs: &[ColumnInput],
@@ -42,9 +42,7 @@ impl Gpt2 {
         device: Device,
     ) -> Result<Self, DecoderError> {
         let sizes = Self::sizes(folder, vocab)?;
-        let mut decoder = Self::declare(spec, sizes, inputs, 0, true, device)?;
-        decoder.params.load(&folder.join(WEIGHTS))?;
-        Ok(decoder)
+        Self::declare(spec, sizes, inputs, 0, true, device)
     }
 
     /// The sizes of the model in `folder`, where it was made for a tokenizer of `vocab` tokens.

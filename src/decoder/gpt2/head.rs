@@ -5,6 +5,8 @@
 
 use tch::{Kind, Tensor};
 
+use super::Captions;
+
 /// Words whose logits live at once: enough for the products to be efficient.
 const AT_ONCE: i64 = 256;
 
@@ -19,11 +21,11 @@ pub(super) struct Scored {
     pub weight: Option<Tensor>,
 }
 
-/// Mean cross entropy of `targets` `[P]` with label smoothing, by `hidden` `[P, W]` and `weight` `[V, W]`.
+/// Mean cross entropy of the captions' targets with label smoothing, by `hidden` `[P, W]` and `weight` `[V, W]`.
 ///
-/// d loss / d logits = softmax - (1 - s) onehot - s / V, over `P`; its last term is the same for all words, and is added
-/// as one product at the end.
-pub(super) fn score(hidden: &Tensor, weight: &Tensor, targets: &Tensor, smoothing: f64, trained: bool) -> Scored {
+/// d loss / d logits = softmax - (1 - s) onehot - s / V, times the target's weight, over `P`; its last term is the same for all
+/// words, and is added as one product at the end.
+pub(super) fn score(hidden: &Tensor, weight: &Tensor, captions: &Captions, smoothing: f64, trained: bool) -> Scored {
     let _guard = tch::no_grad_guard();
     let (words, vocab) = (hidden.size()[0], weight.size()[0]);
     let mut loss = Tensor::zeros([], (Kind::Float, hidden.device()));
@@ -31,15 +33,23 @@ pub(super) fn score(hidden: &Tensor, weight: &Tensor, targets: &Tensor, smoothin
     let mut of_hidden = Vec::with_capacity((words / AT_ONCE + 1) as usize);
     for start in (0..words).step_by(AT_ONCE as usize) {
         let count = AT_ONCE.min(words - start);
-        let (part, target) = (hidden.narrow(0, start, count), targets.narrow(0, start, count).unsqueeze(1));
+        let (part, target) = (hidden.narrow(0, start, count), captions.targets.narrow(0, start, count).unsqueeze(1));
+        let share = captions.weights.as_ref().map(|weights| weights.narrow(0, start, count).unsqueeze(1)); // [n, 1]
+        let weighed = |loss: Tensor| match &share {
+            Some(share) => (loss * share).sum(Kind::Float),
+            None => loss.sum(Kind::Float),
+        };
         let mut logits = part.mm(&weight.tr()).log_softmax(-1, Kind::Float); // [n, V]
-        loss -= logits.gather(1, &target, false).sum(Kind::Float) * (1.0 - smoothing);
+        loss -= weighed(logits.gather(1, &target, false)) * (1.0 - smoothing);
         if smoothing > 0.0 {
-            loss -= logits.sum(Kind::Float) * (smoothing / vocab as f64);
+            loss -= weighed(logits.sum_dim_intlist(1, true, Kind::Float)) * (smoothing / vocab as f64);
         }
         let _ = logits.exp_();
         let right = target.ones_like().to_kind(Kind::Float) * (smoothing - 1.0);
         let _ = logits.scatter_add_(1, &target, &right);
+        if let Some(share) = &share {
+            let _ = logits.g_mul_(share);
+        }
         of_hidden.push(logits.mm(weight) / words as f64);
         if let Some(sum) = &mut of_weight {
             let _ = sum.addmm_(&logits.tr(), &(part / words as f64));
@@ -48,9 +58,13 @@ pub(super) fn score(hidden: &Tensor, weight: &Tensor, targets: &Tensor, smoothin
     let mut of_hidden = Tensor::cat(&of_hidden, 0);
     if smoothing > 0.0 {
         let share = smoothing / vocab as f64 / words as f64;
-        of_hidden -= weight.sum_dim_intlist(0, true, Kind::Float) * share;
+        let weighed = |rows: Tensor| match &captions.weights {
+            Some(weights) => rows * weights.unsqueeze(1),
+            None => rows,
+        };
+        of_hidden -= weighed(weight.sum_dim_intlist(0, true, Kind::Float) * share);
         if let Some(sum) = &mut of_weight {
-            *sum -= hidden.sum_dim_intlist(0, true, Kind::Float) * share;
+            *sum -= weighed(hidden.shallow_clone()).sum_dim_intlist(0, true, Kind::Float) * share;
         }
     }
     Scored { loss: loss / words as f64, hidden: of_hidden, weight: of_weight }
@@ -58,9 +72,16 @@ pub(super) fn score(hidden: &Tensor, weight: &Tensor, targets: &Tensor, smoothin
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Reduction};
+    use tch::Device;
 
-    use super::*;
+    use super::{super::mean_loss, *};
+
+    /// One long caption of `targets`.
+    fn captions(targets: &Tensor, weights: Option<Tensor>) -> Captions {
+        let nothing = || Tensor::from_slice::<i64>(&[]);
+        let (words, inputs, owner, image) = (nothing(), nothing(), nothing(), nothing());
+        Captions { words, inputs, targets: targets.shallow_clone(), owner, image, active: vec![], weights }
+    }
 
     #[test]
     fn agrees_with_torch_over_several_parts() {
@@ -69,16 +90,17 @@ mod tests {
         let words = AT_ONCE + 7;
         let (hidden, weight) = (draw([words, 6]), draw([11, 6]));
         let targets = Tensor::arange(words, (Kind::Int64, Device::Cpu)).remainder(11);
-        for smoothing in [0.0, 0.1] {
-            let logits = hidden.mm(&weight.tr());
-            let loss = logits.cross_entropy_loss::<Tensor>(&targets, None, Reduction::Mean, -100, smoothing);
+        let weights = Tensor::randn([words], (Kind::Float, Device::Cpu));
+        for (smoothing, weights) in [(0.0, None), (0.1, None), (0.0, Some(weights.copy())), (0.1, Some(weights))] {
+            let captions = captions(&targets, weights);
+            let loss = mean_loss(&hidden.mm(&weight.tr()), &captions, smoothing);
             let expected = Tensor::run_backward(&[&loss], &[&hidden, &weight], false, false);
-            let found = score(&hidden, &weight, &targets, smoothing, true);
+            let found = score(&hidden, &weight, &captions, smoothing, true);
             let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
             assert!(apart(&loss, &found.loss) < 1e-6);
             assert!(apart(&expected[0], &found.hidden) < 1e-7);
             assert!(apart(&expected[1], &found.weight.unwrap()) < 1e-6);
-            assert!(score(&hidden, &weight, &targets, smoothing, false).weight.is_none());
+            assert!(score(&hidden, &weight, &captions, smoothing, false).weight.is_none());
         }
     }
 }

@@ -23,12 +23,13 @@ mod weights;
 
 use std::path::Path;
 
-use tch::{Device, Reduction, Tensor};
+use tch::{Device, Tensor};
 
 use super::{
     ColumnInput, Decoder, DecoderError, Handle, Init, Params, ParamsBuilder, Prefix, Scoring, Special, State,
     dropout::Dropout,
     gradients::{Gradients, leaf, stand_in},
+    words::mean_loss,
 };
 use crate::batch::Captions;
 use attention::{Layout, Mask, among_images, attend, heads, hide, join, pick};
@@ -258,7 +259,7 @@ impl Decoder for Gpt2 {
         let words = pick(weight, &captions.words);
         let hidden = self.body(prefix, captions, &words, &dropout);
         let logits = hidden.linear::<Tensor>(weight, None); // [P, V]
-        logits.cross_entropy_loss::<Tensor>(&captions.targets, None, Reduction::Mean, -100, scoring.label_smoothing)
+        mean_loss(&logits, captions, scoring.label_smoothing)
     }
 
     /// torch differentiates the body; the head goes forward and backward in closed form.
@@ -267,7 +268,7 @@ impl Decoder for Gpt2 {
         let words = leaf(&pick(&weight, &captions.words)); // [U, W]
         let hidden = self.body(prefix, captions, &words, &Dropout::new(scoring));
         let trained = self.words.index().is_some();
-        let scored = head::score(&hidden.detach(), &weight, &captions.targets, scoring.label_smoothing, trained);
+        let scored = head::score(&hidden.detach(), &weight, captions, scoring.label_smoothing, trained);
         let handles: Vec<Handle> = self.params.handles().filter(|handle| *handle != self.words).collect();
         let others: &[&Tensor] = if trained { &[&words] } else { &[] };
         let mut gradients = Gradients::new(&self.params);

@@ -29,16 +29,6 @@ mod tests {
         let train = "[train]\nlabel_smoothing = 0.1\nscheduled_sampling = { max = 2.0 }\n[train.scst]\nsamples = 1";
         insta::assert_snapshot!(read(train).unwrap_err(), @r#"
         the recipe `recipe.toml` has 4 faults
-        `2` does not work: it must be 0 to 1
-          --> recipe.toml:11:30
-           |
-        11 | scheduled_sampling = { max = 2.0 }
-           |                              ^^^
-        `1` does not work: it must be 2 to 100: `baseline = "mean"` is the mean of an image's other samples
-          --> recipe.toml:13:11
-           |
-        13 | samples = 1
-           |           ^
         `0.1` does not work: it must be 0 with `scst`: a reward has no targets to smooth
           --> recipe.toml:10:19
            |
@@ -49,6 +39,16 @@ mod tests {
            |
         11 | scheduled_sampling = { max = 2.0 }
            |                      ^^^^^^^^^^^^^
+        `2` does not work: it must be 0 to 1
+          --> recipe.toml:11:30
+           |
+        11 | scheduled_sampling = { max = 2.0 }
+           |                              ^^^
+        `1` does not work: it must be 2 to 100: `baseline = "mean"` is the mean of an image's other samples
+          --> recipe.toml:13:11
+           |
+        13 | samples = 1
+           |           ^
         "#);
     }
 }

@@ -338,12 +338,22 @@ fn a_tail_begins_with_a_tensor_as_it_is() {
     assert!(resolved.contains(&format!("{TAIL}{defaults}")), "{resolved}");
     let slips = "pol = \"global\"\nlearning_rate_scale = 0\nbatch_norm = \"frosen\"\n";
     insta::assert_snapshot!(fails(&format!("{GOOD}{TAIL}{slips}")), @r#"
-    the recipe `recipe.toml` has 2 faults
+    the recipe `recipe.toml` has 4 faults
+    a tail can't begin with column `grid`: it was pooled
+      --> recipe.toml:23:10
+       |
+    23 | column = "grid"
+       |          ^^^^^^ keep the tensor as it is: pool = "none"
     unknown key `pol` in `tail`
       --> recipe.toml:25:1
        |
     25 | pol = "global"
        | ^^^ did you mean `pool`?
+    `0` does not work: it must be above 0 and at most 1000
+      --> recipe.toml:26:23
+       |
+    26 | learning_rate_scale = 0
+       |                       ^ leave [tail] out to keep the encoder frozen
     `frosen` is not known here
       --> recipe.toml:27:14
        |
@@ -352,11 +362,6 @@ fn a_tail_begins_with_a_tensor_as_it_is() {
     "#);
     insta::assert_snapshot!(fails(&format!("{GOOD}standardize = true\n{TAIL}learning_rate_scale = 0.0\n")), @r#"
     the recipe `recipe.toml` has 3 faults
-    `0` does not work: it must be above 0 and at most 1000
-      --> recipe.toml:26:23
-       |
-    26 | learning_rate_scale = 0.0
-       |                       ^^^ leave [tail] out to keep the encoder frozen
     a tail can't begin with column `grid`: it was pooled
       --> recipe.toml:24:10
        |
@@ -367,6 +372,11 @@ fn a_tail_begins_with_a_tensor_as_it_is() {
        |
     24 | column = "grid"
        |          ^^^^^^ leave `decoder.standardize` out
+    `0` does not work: it must be above 0 and at most 1000
+      --> recipe.toml:26:23
+       |
+    26 | learning_rate_scale = 0.0
+       |                       ^^^ leave [tail] out to keep the encoder frozen
     "#);
     insta::assert_snapshot!(fails(&good.replace("column = \"grid\"\nto", "column = \"gird\"\nto")), @r#"
     the recipe `recipe.toml` has 1 fault

@@ -173,7 +173,8 @@ pub(super) struct Encode {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  icecap train pipelines/flickr8k-attention.toml --cache caches/flickr8k --run runs/attention\n  \
-    icecap train pipelines/flickr8k-attention.toml --cache caches/flickr8k --run runs/attention --resume"
+    icecap train pipelines/flickr8k-attention.toml --cache caches/flickr8k --run runs/attention --resume\n  \
+    icecap train pipelines/flickr8k-scst.toml --cache caches/flickr8k --run runs/scst --init runs/up-down"
 )]
 pub(super) struct Train {
     #[command(flatten)]

@@ -37,9 +37,10 @@ pub(super) fn rewarded(
     seed: u64,
     hooks: &Hooks<'_>,
 ) -> Result<Rewarded, TrainError> {
+    let longest = images.max_tokens - 1;
     let freely = DecodeSpec {
         method: Method::Sample,
-        max_length: images.max_tokens - 1,
+        max_length: decoder.limit().map_or(longest, |limit| longest.min(limit - 1)),
         min_length: 0,
         allow_unknown: true,
         seed,

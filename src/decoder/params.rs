@@ -6,11 +6,12 @@
 
 use std::path::Path;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     DecoderError,
     files::{read_tensors, write_tensors},
+    half::Half,
 };
 use crate::batch::random::{SplitMix, named};
 
@@ -125,7 +126,17 @@ impl ParamsBuilder {
             Tensor::from_slice(&values).view(entry.shape.as_slice()).to_device(device)
         });
         let kept = kept.collect();
-        Params { flat, entries: self.entries, offsets, leaves, decayed, frozen: self.frozen, kept }
+        Params {
+            flat,
+            entries: self.entries,
+            offsets,
+            leaves,
+            decayed,
+            frozen: self.frozen,
+            kept,
+            half: None,
+            halved: false,
+        }
     }
 }
 
@@ -153,17 +164,29 @@ pub struct Params {
     decayed: i64,
     frozen: Vec<Entry>,
     kept: Vec<Tensor>,
+    half: Option<Half>,
+    halved: bool,
 }
 
 impl Params {
     /// One parameter in the shape it was declared with: a leaf where it is trained.
     pub fn get(&self, handle: Handle) -> &Tensor {
-        if handle.frozen { &self.kept[handle.place] } else { &self.leaves[handle.place] }
+        let kept = self.half.as_ref().filter(|_| self.halved).map_or(&self.kept, |half| &half.kept);
+        if handle.frozen { &kept[handle.place] } else { &self.leaves()[handle.place] }
     }
 
     /// The trained ones in order of declaration: what gradients are taken for.
     pub fn leaves(&self) -> &[Tensor] {
-        &self.leaves
+        self.half.as_ref().filter(|_| self.halved).map_or(&self.leaves, |half| &half.leaves)
+    }
+
+    /// Whether [`Params::get`] and [`Params::leaves`] give a bf16 copy, made of the f32 numbers as they are now.
+    pub fn compute_in_half(&mut self, halved: bool) {
+        self.halved = halved;
+        if halved {
+            let places = self.offsets.iter().copied().zip(self.entries.iter().map(|entry| entry.shape.as_slice()));
+            self.half.get_or_insert_with(|| Half::new(&self.flat, places, &self.kept)).renew(&self.flat);
+        }
     }
 
     /// The trained ones, in the same order.
@@ -220,8 +243,8 @@ impl Params {
             let mut place = sum.narrow(0, offset, entry.numbers()).view(entry.shape.as_slice());
             match first {
                 true if weight == 1.0 => place.copy_(gradient),
-                true => place.copy_(&(gradient * weight)),
-                false => drop(place.g_add_(&(gradient * weight))),
+                true => place.copy_(&(gradient.to_kind(Kind::Float) * weight)),
+                false => drop(place.g_add_(&(gradient.to_kind(Kind::Float) * weight))),
             }
         }
     }
@@ -270,8 +293,6 @@ impl Params {
 
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
-
     use super::*;
 
     fn params(seed: u64) -> (Params, [Handle; 3]) {
@@ -325,6 +346,31 @@ mod tests {
         params.save(&path).unwrap();
         other.load(&path).unwrap();
         assert!(other.get(held).equal(params.get(held)) && other.flat().equal(params.flat()));
+    }
+
+    #[test]
+    fn the_bf16_copy_follows_the_numbers_and_its_gradients_add_up_in_f32() {
+        let (mut params, [weight, bias, last]) = params(1);
+        let exact = params.get(weight).copy();
+        for factor in [1.0, 3.0] {
+            let _ = tch::no_grad(|| params.flat().shallow_clone().g_mul_scalar_(factor));
+            params.compute_in_half(true);
+            let expected = (&exact * factor).to_kind(Kind::BFloat16);
+            assert!(params.get(weight).equal(&expected) && params.get(bias).kind() == Kind::BFloat16);
+            assert!(params.leaves()[0].requires_grad() && params.leaves()[0].is_leaf());
+            let loss = params.get(last).sum(Kind::Float) * 1.0;
+            let gradients = Tensor::run_backward(&[loss], &[params.get(last)], false, false);
+            assert_eq!(gradients[0].kind(), Kind::BFloat16);
+            params.compute_in_half(false);
+            assert_eq!(params.get(weight).kind(), Kind::Float);
+        }
+        let sum = params.flat().zeros_like();
+        let one = |value: f64| {
+            params.leaves().iter().map(|leaf| (leaf.ones_like() * value).to_kind(Kind::BFloat16)).collect::<Vec<_>>()
+        };
+        params.accumulate(&one(1.0), 1.0, true, &sum);
+        params.accumulate(&one(1.0), 1.0 / 1024.0, false, &sum); // lost in bf16
+        assert_eq!(params.named(&sum)[0].1.double_value(&[0, 0]), 1.0 + 1.0 / 1024.0);
     }
 
     #[test]

@@ -155,6 +155,7 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
         let (spec, seed) = (section.spec.at(&options.data), recipe.train.seed);
         let inputs: Vec<ColumnInput> = columns.iter().map(|column| column.input.clone()).collect();
         let decoder = decoder::build(&spec, &inputs, tokenizer.vocab_size(), seed, device)?;
+        recipe.train.check_for(decoder.as_ref())?;
         if section.standardize {
             write_scales(&cache, &columns, &rows.train, &options.run)?;
         }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Precision, Schedule, TrainError};
+use crate::decoder::Decoder;
 
 /// How a decoder is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -179,6 +180,17 @@ impl TrainSpec {
             Some((field, _, value, must)) => Err(TrainError::Spec { field, value, must }),
             None => Ok(()),
         }
+    }
+}
+
+impl TrainSpec {
+    /// Refuses what cannot be trained with at all, or not with `decoder`.
+    ///
+    /// # Errors
+    /// As [`TrainSpec::check`], and for a precision that the decoder does not have.
+    pub fn check_for(&self, decoder: &dyn Decoder) -> Result<(), TrainError> {
+        self.check()?;
+        self.precision.halves(decoder).map(drop)
     }
 }
 

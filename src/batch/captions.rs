@@ -122,6 +122,13 @@ impl Captions {
         self.active.iter().sum()
     }
 
+    /// The same captions in page-locked memory for the GPU `device`.
+    pub(super) fn pinned(self, device: Device) -> Self {
+        let pin = |tensor: &Tensor| tensor.pin_memory(device);
+        let (words, inputs, targets) = (pin(&self.words), pin(&self.inputs), pin(&self.targets));
+        Self { words, inputs, targets, owner: pin(&self.owner), image: pin(&self.image), ..self }
+    }
+
     /// The same captions on `device`.
     #[must_use]
     pub fn to_device(&self, device: Device) -> Self {

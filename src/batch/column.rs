@@ -59,10 +59,27 @@ impl Prefix {
     /// The same images on `device`, as f32. The halves cross the bus; widening happens over there.
     #[must_use]
     pub fn to_device(&self, device: Device) -> Self {
-        let columns = self.columns.iter().map(|vectors| Vectors {
-            data: vectors.data.to_device(device).to_kind(Kind::Float),
-            present: vectors.present.as_ref().map(|mask| mask.to_device(device)),
-        });
+        let there = |tensor: &Tensor| tensor.to_device_(device, tensor.kind(), true, false);
+        self.map(|data| there(data).to_kind(Kind::Float), there)
+    }
+
+    /// The same images in another kind.
+    #[must_use]
+    pub fn to_kind(&self, kind: Kind) -> Self {
+        self.map(|data| data.to_kind(kind), Tensor::shallow_clone)
+    }
+
+    /// The same images in page-locked memory for the GPU `device`.
+    pub(super) fn pinned(&self, device: Device) -> Self {
+        let pin = |tensor: &Tensor| tensor.pin_memory(device);
+        self.map(pin, pin)
+    }
+
+    fn map(&self, data: impl Fn(&Tensor) -> Tensor, present: impl Fn(&Tensor) -> Tensor) -> Self {
+        let columns = self
+            .columns
+            .iter()
+            .map(|vectors| Vectors { data: data(&vectors.data), present: vectors.present.as_ref().map(&present) });
         Self { columns: columns.collect() }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! It packs captions and copies rows out of the columns, a few batches ahead of a bounded channel; the step that asks
 //! finds its batch ready, or waits, and the wait is counted.
+//! For a GPU the thread leaves a batch in page-locked memory, which the device copies from while everybody works on: torch
+//! keeps the blocks that batches gave back for the next ones, so that they go round in a ring of a few.
 
 use std::{
     sync::{
@@ -11,6 +13,8 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+
+use tch::Device;
 
 use super::{Caption, Captions, Column, Prefix, Special, gather};
 
@@ -23,6 +27,16 @@ pub struct Batch {
     pub captions: Captions,
     /// The images' rows, in the prefix's order.
     pub rows: Vec<u32>,
+}
+
+impl Batch {
+    /// The same batch in memory that a GPU copies from by itself; as it is for the CPU.
+    fn pinned(self, device: Device) -> Self {
+        if device == Device::Cpu {
+            return self;
+        }
+        Self { prefix: self.prefix.pinned(device), captions: self.captions.pinned(device), ..self }
+    }
 }
 
 /// Why no batch comes.
@@ -52,7 +66,7 @@ const AHEAD: usize = 2;
 
 impl Loader {
     /// Starts fetching: `order` yields the batches as indices into `captions`, of which at most `limit` tokens are
-    /// predicted each.
+    /// predicted each. Where `pinned` is a GPU, batches lie in page-locked memory for it.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -62,11 +76,13 @@ impl Loader {
         order: impl Iterator<Item = Vec<u32>> + Send + 'static,
         special: Special,
         limit: usize,
+        pinned: Device,
     ) -> Result<Self, LoaderError> {
         let (send, receive) = sync_channel(AHEAD);
         let work = move || {
             for indices in order {
-                if send.send(fetch(&columns, &captions, &indices, special, limit)).is_err() {
+                let batch = fetch(&columns, &captions, &indices, special, limit).pinned(pinned);
+                if send.send(batch).is_err() {
                     return;
                 }
             }
@@ -99,7 +115,13 @@ impl Drop for Loader {
 }
 
 /// One batch: the distinct images of the captions, and the captions packed.
-fn fetch(columns: &[Arc<dyn Column>], captions: &[Caption], indices: &[u32], special: Special, limit: usize) -> Batch {
+pub(crate) fn fetch(
+    columns: &[Arc<dyn Column>],
+    captions: &[Caption],
+    indices: &[u32],
+    special: Special,
+    limit: usize,
+) -> Batch {
     let mut rows: Vec<u32> = indices.iter().map(|&index| captions[index as usize].row).collect();
     rows.sort_unstable();
     rows.dedup();
@@ -125,7 +147,8 @@ mod tests {
         let captions: Arc<[Caption]> = [caption(9, &[5]), caption(3, &[6, 7]), caption(9, &[8])].into();
         let special = Special { bos: 1, eos: 2, unk: Some(3), pad: 0 };
         let order = vec![vec![0, 1, 2], vec![2]];
-        let mut loader = Loader::start(vec![Arc::new(column)], captions, order.into_iter(), special, 40).unwrap();
+        let order = order.into_iter();
+        let mut loader = Loader::start(vec![Arc::new(column)], captions, order, special, 40, Device::Cpu).unwrap();
         let first = loader.next_batch().unwrap();
         assert_eq!(first.prefix.columns[0].data.size(), [2, 1, 2]);
         assert_eq!(first.prefix.columns[0].data.double_value(&[0, 0, 0]), 3.0);
@@ -141,7 +164,7 @@ mod tests {
         let captions: Arc<[Caption]> = [Caption { row: 0, tokens: vec![4] }].into();
         let special = Special { bos: 1, eos: 2, unk: Some(3), pad: 0 };
         let order = std::iter::repeat_with(|| vec![0]);
-        let loader = Loader::start(vec![Arc::new(column)], captions, order, special, 40).unwrap();
+        let loader = Loader::start(vec![Arc::new(column)], captions, order, special, 40, Device::Cpu).unwrap();
         drop(loader);
     }
 

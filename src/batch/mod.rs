@@ -10,6 +10,7 @@
 mod cached;
 mod captions;
 mod column;
+mod held;
 mod loader;
 mod order;
 pub mod random;
@@ -19,5 +20,7 @@ pub use captions::{Captions, Special};
 #[cfg(test)]
 pub(crate) use column::fake;
 pub use column::{Column, Prefix, Vectors, gather, rows_of};
+pub use held::Held;
+pub(crate) use loader::fetch;
 pub use loader::{Batch, Loader, LoaderError};
 pub use order::{Caption, Order, order};

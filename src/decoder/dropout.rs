@@ -42,7 +42,7 @@ impl Dropout {
             tch::manual_seed(seed as i64);
             return values.dropout(share, true);
         }
-        let mask = Tensor::from_slice(&mask(seed, values.numel(), share)).view_as(&values);
+        let mask = Tensor::from_slice(&mask(seed, values.numel(), share)).view_as(&values).to_kind(values.kind());
         values * mask
     }
 }

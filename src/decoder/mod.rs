@@ -21,9 +21,11 @@ mod files;
 mod generate;
 mod gpt2;
 mod gradients;
+mod half;
 mod lstm;
 mod lstm_tape;
 mod mapping;
+mod memory;
 mod mixed;
 mod params;
 #[cfg(test)]
@@ -56,6 +58,7 @@ pub use generate::{Generated, generate, generate_from, samples};
 pub use gpt2::{Freeze, Gpt2, Gpt2Error, Gpt2Mapping, Gpt2Spec};
 pub use lstm::Lstm;
 pub use mapping::ColumnInput;
+pub use memory::free_memory;
 pub use mixed::mixed;
 pub use params::{Handle, Init, Params, ParamsBuilder};
 pub use spec::{Activation, AttentionLstmSpec, DecoderSpec, LstmSpec, Variant};
@@ -97,10 +100,15 @@ pub trait Decoder {
         None
     }
 
+    /// Whether its gradients can be computed in bf16, and gain by it.
+    fn halves(&self) -> bool {
+        false
+    }
+
     /// The mean loss over the batch's tokens, penalties included: a scalar that can be differentiated.
     fn loss(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> Tensor;
 
-    /// The loss and its gradient for every parameter, in the order of [`Params::leaves`].
+    /// The loss and its gradient for every parameter, in the order of [`Params::leaves`], from a prefix in their kind.
     ///
     /// By torch's own differentiation; a decoder that knows a cheaper way overrides it.
     fn gradients(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> (Tensor, Vec<Tensor>) {

@@ -10,11 +10,12 @@ mod tests;
 
 use std::path::Path;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     DecoderError,
     files::{read_tensors, write_tensors},
+    half::Half,
 };
 use crate::batch::random::{SplitMix, named};
 
@@ -128,7 +129,19 @@ impl ParamsBuilder {
         });
         let kept = kept.collect();
         let parts = vec![Part { start: 0, length: end, decayed, scale: 1.0 }];
-        Params { flat, entries: self.entries, offsets, leaves, decayed, frozen: self.frozen, kept, parts, upstream: 0 }
+        Params {
+            flat,
+            entries: self.entries,
+            offsets,
+            leaves,
+            decayed,
+            frozen: self.frozen,
+            kept,
+            parts,
+            upstream: 0,
+            half: None,
+            halved: false,
+        }
     }
 }
 
@@ -168,6 +181,8 @@ pub struct Params {
     parts: Vec<Part>,
     /// So many of the trained ones, the last, stand before the columns' vectors.
     upstream: usize,
+    half: Option<Half>,
+    halved: bool,
 }
 
 /// A stretch of the buffer that learns at one rate.
@@ -186,12 +201,22 @@ pub struct Part {
 impl Params {
     /// One parameter in the shape it was declared with: a leaf where it is trained.
     pub fn get(&self, handle: Handle) -> &Tensor {
-        if handle.frozen { &self.kept[handle.place] } else { &self.leaves[handle.place] }
+        let kept = self.half.as_ref().filter(|_| self.halved).map_or(&self.kept, |half| &half.kept);
+        if handle.frozen { &kept[handle.place] } else { &self.leaves()[handle.place] }
     }
 
     /// The trained ones in order of declaration: what gradients are taken for.
     pub fn leaves(&self) -> &[Tensor] {
-        &self.leaves
+        self.half.as_ref().filter(|_| self.halved).map_or(&self.leaves, |half| &half.leaves)
+    }
+
+    /// Whether [`Params::get`] and [`Params::leaves`] give a bf16 copy, made of the f32 numbers as they are now.
+    pub fn compute_in_half(&mut self, halved: bool) {
+        self.halved = halved;
+        if halved {
+            let places = self.offsets.iter().copied().zip(self.entries.iter().map(|entry| entry.shape.as_slice()));
+            self.half.get_or_insert_with(|| Half::new(&self.flat, places, &self.kept)).renew(&self.flat);
+        }
     }
 
     /// The trained ones, in the same order.
@@ -254,8 +279,8 @@ impl Params {
             let mut place = sum.narrow(0, offset, entry.numbers()).view(entry.shape.as_slice());
             match first {
                 true if weight == 1.0 => place.copy_(gradient),
-                true => place.copy_(&(gradient * weight)),
-                false => drop(place.g_add_(&(gradient * weight))),
+                true => place.copy_(&(gradient.to_kind(Kind::Float) * weight)),
+                false => drop(place.g_add_(&(gradient.to_kind(Kind::Float) * weight))),
             }
         }
     }

@@ -126,6 +126,7 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
             Some(init) => init.decoder(tail.as_ref(), &spec, &columns, device)?,
             None => decoder::build_behind(tail.as_ref(), &spec, &inputs, tokenizer.vocab_size(), seed, device)?,
         };
+        recipe.train.check_for(decoder.as_ref())?;
         if let Some(tail) = &tail {
             decoder::write_section(&options.run, &tail.section)?;
         }

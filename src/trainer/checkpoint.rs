@@ -11,8 +11,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{TrainData, TrainError, TrainSpec, optimizer::AdamW};
+use super::{TrainData, TrainError, TrainSpec, average::Average, optimizer::AdamW, schedule::Plateaus};
 use crate::decoder::{Decoder, Special};
+
+/// The weights that a training with a running average goes on from; model.safetensors holds the average.
+pub(super) const TRAINED: &str = "trained.safetensors";
 
 /// The version of state.json.
 const VERSION: u32 = 2;
@@ -33,6 +36,9 @@ pub struct TrainState {
     pub best: Option<(f64, u64)>,
     /// Validations since then.
     pub since_best: u64,
+    /// What the schedule `plateau` made of them.
+    #[serde(default)]
+    pub plateaus: Plateaus,
     /// Steps skipped because their loss or gradient was not finite.
     pub skipped: u64,
     /// How many of them just now, one after another.
@@ -54,6 +60,7 @@ impl TrainState {
             seconds: 0.0,
             best: None,
             since_best: 0,
+            plateaus: Plateaus::default(),
             skipped: 0,
             skipped_in_a_row: 0,
             captions: data.captions.len() as u64,
@@ -76,12 +83,13 @@ impl TrainState {
     pub(super) fn check(&self, checkpoint: &Path, spec: &TrainSpec, data: &TrainData) -> Result<(), TrainError> {
         let old = &self.spec;
         let number = |value: u64| value.to_string();
-        let fields: [(&'static str, String, String); 8] = [
+        let fields: [(&'static str, String, String); 9] = [
             ("version", number(VERSION.into()), number(self.version.into())),
             ("train.seed", number(spec.seed), number(old.seed)),
             ("train.batch", number(spec.batch as u64), number(old.batch as u64)),
             ("train.together", number(spec.together as u64), number(old.together as u64)),
             ("train.accumulation", number(spec.accumulation as u64), number(old.accumulation as u64)),
+            ("train.ema", spec.ema.to_string(), old.ema.to_string()),
             ("train.max_tokens", number(spec.max_tokens as u64), number(old.max_tokens as u64)),
             ("captions", number(data.captions.len() as u64), number(self.captions)),
             ("data", digest(data), self.data.clone()),
@@ -122,12 +130,13 @@ fn aside(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!(".{name}.old"))
 }
 
-/// Publishes the checkpoint `name` of the run.
+/// Publishes the checkpoint `name` of the run. Where there is an `average`, the decoder holds it, and it the trained weights.
 pub(super) fn save(
     run: &Path,
     name: &str,
     decoder: &dyn Decoder,
     optimizer: &AdamW,
+    average: Option<&Average>,
     state: &TrainState,
     special: Special,
 ) -> Result<(), TrainError> {
@@ -137,6 +146,7 @@ pub(super) fn save(
     fs::create_dir_all(&fresh).map_err(|source| io("create", &fresh, source))?;
     decoder.params().save(&fresh.join("model.safetensors"))?;
     optimizer.save(decoder.params(), &fresh.join("optimizer.safetensors"))?;
+    average.map_or(Ok(()), |average| average.save_trained(decoder.params(), &fresh.join(TRAINED)))?;
     let path = fresh.join("state.json");
     let text =
         serde_json::to_string_pretty(state).map_err(|source| TrainError::State { path: path.clone(), source })?;
@@ -144,6 +154,7 @@ pub(super) fn save(
     written.map_err(|source| io("write", &path, source))?;
     let mut files = decoder.write_beside(&fresh, special)?;
     files.extend(copy_tokenizer(run, &fresh)?);
+    files.extend(average.map(|_| TRAINED));
     for file in files.into_iter().chain(["model.safetensors", "optimizer.safetensors", "state.json"]) {
         sync(&fresh.join(file))?;
     }
@@ -236,6 +247,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(field(TrainSpec { batch: 3, ..spec.clone() }, same()), "train.batch");
+        assert_eq!(field(TrainSpec { ema: 0.9, ..spec.clone() }, same()), "train.ema");
         assert_eq!(field(TrainSpec { seed: 3, ..spec.clone() }, same()), "train.seed");
         assert_eq!(field(spec.clone(), data(&[3, 4, 4], "a")), "captions");
         assert_eq!(field(spec.clone(), data(&[3, 5], "a")), "data");

@@ -87,6 +87,30 @@ pub enum TrainError {
         /// The clipping norm.
         clip: f64,
     },
+    /// bf16 for a decoder that has none.
+    #[error(
+        "`train.precision` = `bf16` is for `gpt2` decoders: a recurrent one is bound by its steps and not by its products, and would \
+         only lose digits\nhint: leave it out, or say \"f32\""
+    )]
+    Precision,
+    /// The device has too little memory for a step.
+    #[error("`{device}` has too little memory for `train.batch` = `{batch}`\nhint: {hint}")]
+    Memory {
+        /// The device.
+        device: String,
+        /// Captions a batch.
+        batch: usize,
+        /// What was found to fit.
+        hint: String,
+    },
+    /// The device has too little memory for the columns.
+    #[error(
+        "the device has too little memory to hold the columns' training rows, `{megabytes}` MB\nhint: leave `train.hold` at \"auto\""
+    )]
+    Hold {
+        /// What they take.
+        megabytes: u64,
+    },
     /// A run folder that already has a training.
     #[error("`{path}` already holds a training\nhint: continue it with `--resume`, or choose another `--run` folder")]
     Exists {
@@ -168,6 +192,9 @@ mod tests {
             TrainError::Column { name: "grid".into(), found: "49 x 1280".into(), expected: "1 x 1280".into() },
             TrainError::Columns { found: 2, expected: 1 },
             TrainError::Diverged { step: 7, steps: 5, learning_rate: 0.1, clip: 5.0 },
+            TrainError::Precision,
+            TrainError::Memory { device: "cuda:0".into(), batch: 512, hint: "128 captions fit".into() },
+            TrainError::Hold { megabytes: 90_000 },
             TrainError::Exists { path: path() },
             TrainError::NothingToResume { path: path() },
             TrainError::Changed { path: path(), field: "train.seed", found: "1".into(), expected: "2".into() },
@@ -178,7 +205,7 @@ mod tests {
             TrainError::Score("no".into()),
         ];
         let messages: Vec<String> = messages.iter().map(ToString::to_string).collect();
-        insta::assert_snapshot!(messages.join("\n\n"), @"
+        insta::assert_snapshot!(messages.join("\n\n"), @r#"
         `train.batch` = `0` does not work: it must be at least 1
         hint: change it in the recipe, or with `--set train.batch=...`
 
@@ -203,6 +230,15 @@ mod tests {
         the loss was not finite in `5` steps one after another, the last of them step `7`
         hint: lower `train.learning_rate` (now `0.1`) or `train.clip` (now `5`), then start again or continue from the last checkpoint with `--resume`
 
+        `train.precision` = `bf16` is for `gpt2` decoders: a recurrent one is bound by its steps and not by its products, and would only lose digits
+        hint: leave it out, or say "f32"
+
+        `cuda:0` has too little memory for `train.batch` = `512`
+        hint: 128 captions fit
+
+        the device has too little memory to hold the columns' training rows, `90000` MB
+        hint: leave `train.hold` at "auto"
+
         `runs/a` already holds a training
         hint: continue it with `--resume`, or choose another `--run` folder
 
@@ -223,6 +259,6 @@ mod tests {
         the sampled captions could not be rewarded
 
         the validation captions could not be scored
-        ");
+        "#);
     }
 }

@@ -1,4 +1,4 @@
-//! metrics.jsonl: one line a few steps, one line a validation.
+//! metrics.jsonl: one line a few steps, one line a validation; and the same for TensorBoard.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -8,30 +8,37 @@ use std::{
 
 use serde_json::Value;
 
-use super::{TrainError, checkpoint::io};
+use super::{TrainError, TrainSpec, board::Board, checkpoint::io};
 
 /// Appends lines to a run's metrics.jsonl.
 #[derive(Debug)]
 pub(super) struct Log {
     file: File,
     path: PathBuf,
+    board: Board,
 }
 
 impl Log {
     /// Opens the file, without the lines of steps after `step`: those will be taken again.
-    pub fn open(run: &Path, step: u64) -> Result<Self, TrainError> {
+    pub fn open(run: &Path, step: u64, spec: &TrainSpec) -> Result<Self, TrainError> {
         let path = run.join("metrics.jsonl");
         if path.exists() {
             keep_until(&path, step).map_err(|source| io("rewrite", &path, source))?;
         }
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let file = file.map_err(|source| io("open", &path, source))?;
-        Ok(Self { file, path })
+        Ok(Self { file, path, board: Board::open(run, step, spec.tensorboard)? })
     }
 
     /// Appends one line.
     pub fn line(&mut self, value: &Value) -> Result<(), TrainError> {
-        writeln!(self.file, "{value}").map_err(|source| io("write", &self.path, source))
+        writeln!(self.file, "{value}").map_err(|source| io("write", &self.path, source))?;
+        self.board.line(value)
+    }
+
+    /// Shows the captions of a few images, by the images' names.
+    pub fn captions(&mut self, step: u64, captions: &[(String, &str)]) -> Result<(), TrainError> {
+        self.board.captions(step, captions)
     }
 }
 
@@ -55,13 +62,14 @@ mod tests {
     #[test]
     fn lines_of_steps_to_be_taken_again_go() {
         let run = tempfile::tempdir().unwrap();
-        let mut log = Log::open(run.path(), 0).unwrap();
+        let spec = TrainSpec::default();
+        let mut log = Log::open(run.path(), 0, &spec).unwrap();
         for step in [10, 20, 30] {
             log.line(&json!({"step": step})).unwrap();
         }
         log.file.write_all(b"{\"step\": 3").unwrap(); // cut short by a kill
         drop(log);
-        Log::open(run.path(), 20).unwrap().line(&json!({"step": 25})).unwrap();
+        Log::open(run.path(), 20, &spec).unwrap().line(&json!({"step": 25})).unwrap();
         let text = fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
         assert_eq!(text, "{\"step\":10}\n{\"step\":20}\n{\"step\":25}\n");
     }

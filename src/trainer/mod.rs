@@ -4,8 +4,11 @@
 //! text and scores them ([`Hooks`]). One decision defended: everything that happens at a step is a pure function of the
 //! seed and the step, so that a state is a handful of numbers and a resumed training is the same training, bit for bit.
 
+mod average;
+mod board;
 mod checkpoint;
 mod error;
+mod fits;
 mod fused;
 mod log;
 mod memory;
@@ -14,9 +17,12 @@ mod optimizer;
 mod own_words;
 #[cfg(test)]
 mod parity_gpt2;
+mod precision;
 mod run;
 mod schedule;
 mod scst;
+#[cfg(test)]
+mod settings_tests;
 mod spec;
 #[cfg(test)]
 mod speed;
@@ -31,8 +37,9 @@ pub use crate::batch::{Caption, Column, Special};
 pub use checkpoint::{TrainState, find as find_checkpoint};
 pub use error::TrainError;
 pub use own_words::{Baseline, ScheduledSampling, Scst};
-pub use schedule::{Schedule, learning_rate};
-pub use spec::TrainSpec;
+pub use precision::Precision;
+pub use schedule::{Plateaus, Schedule, learning_rate};
+pub use spec::{Hold, TrainSpec};
 
 use crate::{decoder::Decoder, progress::Progress};
 
@@ -101,7 +108,7 @@ pub struct Outcome {
     pub waited: f64,
 }
 
-/// Trains `decoder` in the folder `run`: `metrics.jsonl`, `checkpoints/last` and `checkpoints/best`.
+/// Trains `decoder` in the folder `run`: `metrics.jsonl`, TensorBoard's event files, `checkpoints/last` and `checkpoints/best`.
 ///
 /// With `resume` it goes on from `checkpoints/last`. The decoder is left as it was after the last step, not as the best.
 ///

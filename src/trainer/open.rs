@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{TrainData, TrainError, TrainSpec, TrainState, checkpoint, optimizer::AdamW, spec::Plan};
+use tch::Device;
+
+use super::{TrainData, TrainError, TrainSpec, TrainState, average::Average, checkpoint, optimizer::AdamW, spec::Plan};
 use crate::{
     batch::{Loader, Order, order},
     decoder::{ColumnInput, Decoder},
@@ -47,6 +49,7 @@ pub(super) fn check(decoder: &dyn Decoder, spec: &TrainSpec, data: &TrainData) -
 pub(super) fn state(
     decoder: &mut dyn Decoder,
     optimizer: &mut AdamW,
+    average: Option<&mut Average>,
     spec: &TrainSpec,
     data: &TrainData,
     folder: &Path,
@@ -62,13 +65,25 @@ pub(super) fn state(
             state.check(&checkpoint, spec, data)?;
             decoder.params_mut().load(&checkpoint.join("model.safetensors"))?;
             optimizer.load(decoder.params(), &checkpoint.join("optimizer.safetensors"))?;
+            if let Some(average) = average {
+                average.load_trained(decoder.params(), &checkpoint.join(checkpoint::TRAINED))?;
+            }
             Ok(TrainState { spec: spec.clone(), ..state })
         }
     }
 }
 
 /// Fetches the batches from `step` on.
-pub(super) fn loader(spec: &TrainSpec, data: &TrainData, plan: Plan, step: u64) -> Result<Loader, TrainError> {
+///
+/// Where the columns' rows are `held` on the device, the batches come without them.
+pub(super) fn loader(
+    spec: &TrainSpec,
+    data: &TrainData,
+    plan: Plan,
+    step: u64,
+    held: bool,
+    device: Device,
+) -> Result<Loader, TrainError> {
     let rule = Order { seed: spec.seed, batch: spec.batch, together: spec.together };
     let (epoch, first, _) = plan.locate(step);
     let captions = data.captions.clone();
@@ -76,5 +91,6 @@ pub(super) fn loader(spec: &TrainSpec, data: &TrainData, plan: Plan, step: u64) 
         let skip = if at == epoch { first as usize } else { 0 };
         order(&captions, rule, at).into_iter().skip(skip)
     });
-    Ok(Loader::start(data.columns.clone(), data.captions.clone(), batches, data.special, spec.max_tokens)?)
+    let columns = if held { vec![] } else { data.columns.clone() };
+    Ok(Loader::start(columns, data.captions.clone(), batches, data.special, spec.max_tokens, device)?)
 }

@@ -11,18 +11,20 @@ use tch::{Device, Tensor};
 
 use super::{
     Hooks, Outcome, TrainData, TrainError, TrainSpec, TrainState,
+    average::Average,
     checkpoint::{self, io},
-    learning_rate,
+    fits, learning_rate,
     log::Log,
     open::{check, loader, state},
     optimizer::{AdamW, Stepped},
+    precision,
     scst::{Images, Rewards, rewarded},
     spec::Plan,
     validate::{Validated, validate},
     window::{Report, Window},
 };
 use crate::{
-    batch::{Batch, Captions, Loader, Prefix, random::mix},
+    batch::{Batch, Captions, Held, Loader, Prefix, random::mix},
     decoder::{DecodeSpec, Decoder, Scoring, mixed},
 };
 
@@ -36,6 +38,10 @@ const OWN_WORDS: u64 = 0x0711;
 pub(super) struct Run<'a> {
     decoder: &'a mut dyn Decoder,
     optimizer: AdamW,
+    average: Option<Average>,
+    /// Forward and backward are computed in bf16.
+    half: bool,
+    held: Option<Held>,
     spec: &'a TrainSpec,
     data: &'a TrainData,
     folder: &'a Path,
@@ -65,13 +71,19 @@ impl<'a> Run<'a> {
     ) -> Result<Self, TrainError> {
         check(decoder, spec, data)?;
         fs::create_dir_all(folder).map_err(|source| io("create", folder, source))?;
+        let half = spec.precision.halves(decoder)?;
         let mut optimizer = AdamW::new(decoder.params(), spec);
-        let state = state(decoder, &mut optimizer, spec, data, folder, resume)?;
+        let mut average = Average::new(decoder.params(), spec);
+        let state = state(decoder, &mut optimizer, average.as_mut(), spec, data, folder, resume)?;
         let plan = Plan::new(spec, data.captions.len());
-        let loader = loader(spec, data, plan, state.step)?;
+        let held = fits::hold(decoder, spec, data)?.map(|(held, line)| {
+            hooks.progress.line(&line);
+            held
+        });
+        let loader = loader(spec, data, plan, state.step, held.is_some(), decoder.params().device())?;
         Ok(Self {
             gradient: decoder.params().flat().zeros_like(),
-            log: Log::open(folder, state.step)?,
+            log: Log::open(folder, state.step, spec)?,
             window: Window::default(),
             rewards: Rewards::default(),
             begun: Instant::now(),
@@ -80,6 +92,9 @@ impl<'a> Run<'a> {
             seconds: 0.0,
             decoder,
             optimizer,
+            average,
+            half,
+            held,
             spec,
             data,
             folder,
@@ -136,10 +151,17 @@ impl<'a> Run<'a> {
         let waited_before = self.loader.waited;
         let step = self.state.step;
         let (_, _, batches) = self.plan.locate(step);
-        let rate = learning_rate(self.spec, step, self.plan.steps);
-        let (loss, tokens) = self.gradients(step, batches)?;
+        let rate = self.rate(step);
+        let Some(found) = fits::guard(|| self.gradients(step, batches)) else {
+            let (spec, data, held) = (self.spec, self.data, self.held.is_some());
+            return Err(fits::too_large(self.decoder, self.half, spec, data, self.plan, step, held));
+        };
+        let (loss, tokens) = found?;
         let params = self.decoder.params_mut();
         let stepped: Stepped = self.optimizer.step(params, &mut self.gradient, &loss, rate, step);
+        if let Some(average) = &mut self.average {
+            average.follow(params, &stepped.finite, step);
+        }
         self.state.step += 1;
         self.state.tokens += tokens;
         let waited = self.loader.waited - waited_before;
@@ -155,6 +177,35 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// The learning rate of a step.
+    fn rate(&self, step: u64) -> f64 {
+        learning_rate(self.spec, step, self.plan.steps) * self.state.plateaus.factor(self.spec)
+    }
+
+    /// Reads what the steps so far came to, once the device has done them: a GPU works behind the host, and that is part of their time.
+    fn settle(&mut self) -> Result<(), TrainError> {
+        let (asked, rate) = (Instant::now(), self.rate(self.state.step.saturating_sub(1)));
+        self.window.read(&mut self.state, self.spec, rate)?;
+        let time = asked.elapsed();
+        self.window.add_time(time);
+        self.seconds += time.as_secs_f64();
+        self.state.seconds += time.as_secs_f64();
+        Ok(())
+    }
+
+    /// Does `work` with the weights' average in the decoder, where there is one.
+    fn averaged<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, TrainError>) -> Result<T, TrainError> {
+        let swap = |run: &mut Self| {
+            if let Some(average) = &mut run.average {
+                average.swap(run.decoder.params_mut());
+            }
+        };
+        swap(self);
+        let found = work(self);
+        swap(self);
+        found
+    }
+
     /// The step's loss and number of tokens; its gradient is left in `self.gradient`.
     fn gradients(&mut self, step: u64, batches: u64) -> Result<(Tensor, u64), TrainError> {
         let device = self.decoder.params().device();
@@ -165,11 +216,11 @@ impl<'a> Run<'a> {
         let mut total = Tensor::from(0.0f32).to_device(device);
         for (index, batch) in loaded.into_iter().enumerate() {
             let share = size(&batch) as f64 / all as f64;
-            let prefix = batch.prefix.to_device(device);
+            let prefix = self.held.as_ref().map_or(batch.prefix, |held| held.gather(&batch.rows)).to_device(device);
             let salt = step * self.spec.accumulation as u64 + index as u64;
             let (captions, scoring) =
                 self.lesson(step, salt, &prefix, batch.captions.to_device(device), &batch.rows)?;
-            let (loss, gradients) = self.decoder.gradients(&prefix, &captions, scoring);
+            let (loss, gradients) = precision::gradients(self.decoder, self.half, &prefix, &captions, scoring);
             self.decoder.params().accumulate(&gradients, share, index == 0, &self.gradient);
             total += loss * share;
             tokens += captions.tokens();
@@ -203,8 +254,8 @@ impl<'a> Run<'a> {
     /// Shows and logs the steps since the last report.
     fn report(&mut self) -> Result<(), TrainError> {
         let step = self.state.step;
-        let rate = learning_rate(self.spec, step.saturating_sub(1), self.plan.steps);
-        self.window.read(&mut self.state, self.spec, rate)?;
+        let rate = self.rate(step.saturating_sub(1));
+        self.settle()?;
         let report = self.window.report();
         let epoch = step as f64 / self.plan.steps_an_epoch as f64;
         let rewards = self.rewards.take();
@@ -243,8 +294,9 @@ impl<'a> Run<'a> {
     /// Captions of the validation images, their score, and the checkpoints that follow from it.
     fn validate(&mut self) -> Result<(), TrainError> {
         let asked = Instant::now();
-        let Validated { score, captions } =
-            validate(self.decoder, self.data, &DecodeSpec::default().greedy(), self.hooks)?;
+        let greedy = DecodeSpec::default().greedy();
+        let validated = self.averaged(|run| validate(run.decoder, run.data, &greedy, run.hooks));
+        let Validated { score, captions } = validated?;
         // A best of zero is none: no caption said anything yet that a reference says.
         let better = self.state.best.is_none_or(|(best, _)| score.value > best || best == 0.0);
         if better {
@@ -253,20 +305,27 @@ impl<'a> Run<'a> {
         } else {
             self.state.since_best += 1;
         }
+        let cut = self.state.plateaus.note(better, self.spec);
         let shown: Vec<String> = score.shown.iter().map(|(name, value)| format!("{name} {value:.2}")).collect();
         let progress = self.hooks.progress;
         let epoch = self.state.step as f64 / self.plan.steps_an_epoch as f64;
         let best = if better { " (best so far)" } else { "" };
         progress.line(&format!("epoch {epoch:.1}, step {}: {}{best}", self.state.step, shown.join(", ")));
         let samples = &captions[..self.spec.samples.min(captions.len())];
-        for (row, caption) in samples {
-            progress.line(&format!("    {}: {caption}", (self.hooks.name)(*row)));
+        let samples: Vec<(String, &str)> =
+            samples.iter().map(|(row, caption)| ((self.hooks.name)(*row), caption.as_str())).collect();
+        for (name, caption) in &samples {
+            progress.line(&format!("    {name}: {caption}"));
+        }
+        self.log.captions(self.state.step, &samples)?;
+        if cut {
+            progress.line(&format!("    the score no longer rises: learning rate {:.2e}", self.rate(self.state.step)));
         }
         let scores: serde_json::Map<_, _> =
             score.shown.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
         self.log.line(&json!({
             "step": self.state.step, "epoch": epoch, "score": score.value, "best": better, "scores": scores,
-            "samples": samples, "validation_seconds": asked.elapsed().as_secs_f64(),
+            "samples": captions[..samples.len()], "validation_seconds": asked.elapsed().as_secs_f64(),
             "elapsed_seconds": self.begun.elapsed().as_secs_f64(),
         }))?;
         if better {
@@ -276,10 +335,12 @@ impl<'a> Run<'a> {
     }
 
     fn save(&mut self, name: &str) -> Result<(), TrainError> {
-        let rate = learning_rate(self.spec, self.state.step.saturating_sub(1), self.plan.steps);
-        self.window.read(&mut self.state, self.spec, rate)?;
+        self.settle()?;
         self.saved = Instant::now();
-        checkpoint::save(self.folder, name, self.decoder, &self.optimizer, &self.state, self.data.special)
+        self.averaged(|run| {
+            let (optimizer, average, special) = (&run.optimizer, run.average.as_ref(), run.data.special);
+            checkpoint::save(run.folder, name, run.decoder, optimizer, average, &run.state, special)
+        })
     }
 }
 

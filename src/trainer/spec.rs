@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Schedule, ScheduledSampling, Scst, TrainError};
+use super::{Precision, Schedule, ScheduledSampling, Scst, TrainError};
+use crate::decoder::Decoder;
 
 /// How a decoder is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,14 @@ pub struct TrainSpec {
     pub schedule: Schedule,
     /// Steps in which it rises from zero.
     pub warmup_steps: u64,
+    /// What the rate is multiplied with at a plateau, where the schedule is `plateau`.
+    pub plateau_factor: f64,
+    /// Validations without a better score that a plateau waits out.
+    pub plateau_patience: u64,
+    /// How much of the weights' running average each step keeps; it is what is validated and kept as the model. 0 keeps none.
+    pub ema: f64,
+    /// What forward and backward are computed in.
+    pub precision: Precision,
     /// AdamW's decay of the weight matrices.
     pub weight_decay: f64,
     /// AdamW's averaging of gradients and of their squares.
@@ -46,12 +55,56 @@ pub struct TrainSpec {
     pub log_every: u64,
     /// Seconds between two checkpoints where no validation writes one.
     pub checkpoint_seconds: u64,
+    /// Whether the training rows of the columns are held on the decoder's device.
+    pub hold: Hold,
+    /// Whether there are TensorBoard event files beside metrics.jsonl.
+    pub tensorboard: bool,
     /// Some of the words that go in are the decoder's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduled_sampling: Option<ScheduledSampling>,
     /// Captions are sampled and rewarded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scst: Option<Scst>,
+}
+
+/// Whether columns are held on the device: `"auto"`, `true` or `false`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// On a GPU, where they leave half of its free memory to the training.
+    Auto,
+    /// As said.
+    Said(bool),
+}
+
+impl Serialize for Hold {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => to.serialize_str("auto"),
+            Self::Said(said) => to.serialize_bool(*said),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Hold {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Words;
+        impl serde::de::Visitor<'_> for Words {
+            type Value = Hold;
+            fn expecting(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                to.write_str("\"auto\", true or false")
+            }
+            fn visit_bool<E>(self, said: bool) -> Result<Hold, E> {
+                Ok(Hold::Said(said))
+            }
+            fn visit_str<E: serde::de::Error>(self, said: &str) -> Result<Hold, E> {
+                match said {
+                    "auto" => Ok(Hold::Auto),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(said), &self)),
+                }
+            }
+        }
+        from.deserialize_any(Words)
+    }
 }
 
 impl Default for TrainSpec {
@@ -65,6 +118,10 @@ impl Default for TrainSpec {
             learning_rate: 1e-3,
             schedule: Schedule::Cosine,
             warmup_steps: 100,
+            plateau_factor: 0.5,
+            plateau_patience: 1,
+            ema: 0.0,
+            precision: Precision::Auto,
             weight_decay: 0.01,
             betas: [0.9, 0.999],
             clip: 5.0,
@@ -76,6 +133,8 @@ impl Default for TrainSpec {
             samples: 3,
             log_every: 50,
             checkpoint_seconds: 120,
+            hold: Hold::Auto,
+            tensorboard: true,
             scheduled_sampling: None,
             scst: None,
         }
@@ -95,7 +154,7 @@ impl TrainSpec {
     #[must_use]
     pub fn faults(&self) -> Vec<TrainError> {
         let share = |value: f64| (0.0..1.0).contains(&value);
-        let rules: [(&'static str, bool, String, &'static str); 11] = [
+        let rules: [(&'static str, bool, String, &'static str); 14] = [
             ("epochs", self.epochs > 0 || self.steps.is_some(), self.epochs.to_string(), "at least 1"),
             ("steps", self.steps != Some(0), "0".into(), "at least 1"),
             ("batch", self.batch > 0, self.batch.to_string(), "at least 1"),
@@ -106,6 +165,19 @@ impl TrainSpec {
                 self.learning_rate.to_string(),
                 "above 0",
             ),
+            (
+                "plateau_factor",
+                self.plateau_factor > 0.0 && share(self.plateau_factor),
+                self.plateau_factor.to_string(),
+                "above 0 and below 1",
+            ),
+            (
+                "plateau_patience",
+                self.schedule != Schedule::Plateau || self.patience == 0 || self.plateau_patience < self.patience,
+                self.plateau_patience.to_string(),
+                "below `train.patience`, which ends the training first",
+            ),
+            ("ema", share(self.ema), self.ema.to_string(), "at least 0 and below 1"),
             ("weight_decay", (0.0..1e3).contains(&self.weight_decay), self.weight_decay.to_string(), "at least 0"),
             ("betas", self.betas.into_iter().all(share), format!("{:?}", self.betas), "at least 0 and below 1"),
             ("clip", self.clip >= 0.0, self.clip.to_string(), "at least 0"),
@@ -121,6 +193,17 @@ impl TrainSpec {
         let broken = rules.into_iter().filter(|(_, holds, ..)| !holds);
         let broken = broken.map(|(field, _, value, must)| TrainError::Spec { field, value, must });
         broken.chain(self.own_words_faults()).collect()
+    }
+}
+
+impl TrainSpec {
+    /// Refuses what cannot be trained with at all, or not with `decoder`.
+    ///
+    /// # Errors
+    /// As [`TrainSpec::check`], and for a precision that the decoder does not have.
+    pub fn check_for(&self, decoder: &dyn Decoder) -> Result<(), TrainError> {
+        self.check()?;
+        self.precision.halves(decoder).map(drop)
     }
 }
 
@@ -169,6 +252,10 @@ mod tests {
         let spec: TrainSpec = toml::from_str("batch = 7\nschedule = 'noam'").unwrap();
         assert_eq!(spec, TrainSpec { batch: 7, schedule: Schedule::Noam, ..TrainSpec::default() });
         assert!(toml::from_str::<TrainSpec>("bach = 7").is_err());
+        let hold =
+            |text: &str| toml::from_str::<TrainSpec>(text).map(|spec| spec.hold).map_err(|error| error.to_string());
+        assert_eq!((hold("hold = true"), hold("hold = 'auto'")), (Ok(Hold::Said(true)), Ok(Hold::Auto)));
+        assert!(hold("hold = 'yes'").unwrap_err().contains(r#"expected "auto", true or false"#));
         let written = toml::to_string(&spec).unwrap();
         assert_eq!(toml::from_str::<TrainSpec>(&written).unwrap(), spec);
     }
@@ -184,6 +271,10 @@ mod tests {
         assert_eq!(field(TrainSpec { learning_rate: f64::NAN, ..TrainSpec::default() }), "learning_rate");
         assert_eq!(field(TrainSpec { betas: [0.9, 1.0], ..TrainSpec::default() }), "betas");
         assert_eq!(field(TrainSpec { label_smoothing: 1.0, ..TrainSpec::default() }), "label_smoothing");
+        assert_eq!(field(TrainSpec { ema: 1.0, ..TrainSpec::default() }), "ema");
+        assert_eq!(field(TrainSpec { plateau_factor: 0.0, ..TrainSpec::default() }), "plateau_factor");
+        let late = TrainSpec { schedule: Schedule::Plateau, plateau_patience: 5, patience: 5, ..TrainSpec::default() };
+        assert_eq!(field(late), "plateau_patience");
         assert_eq!(field(TrainSpec { steps: Some(0), ..TrainSpec::default() }), "steps");
     }
 

@@ -41,7 +41,7 @@ impl Column for Signs {
 }
 
 /// Row `r` is described by the word `4 + r % 8`, said once or twice.
-fn data(broken: bool) -> TrainData {
+pub(super) fn data(broken: bool) -> TrainData {
     let word = |row: u32| 4 + row % 8;
     let captions =
         (0..60u32).map(|index| Caption { row: index % 20, tokens: vec![word(index % 20); 1 + index as usize / 20] });
@@ -54,7 +54,7 @@ fn data(broken: bool) -> TrainData {
     }
 }
 
-fn spec() -> TrainSpec {
+pub(super) fn spec() -> TrainSpec {
     TrainSpec {
         batch: 7,
         together: 2,
@@ -105,7 +105,13 @@ fn first_and_short(captions: &[(u32, &[u32])]) -> Result<Vec<f64>, HookError> {
     Ok(captions.iter().map(one).collect())
 }
 
-fn go(spec: &TrainSpec, kind: &str, data: &TrainData, run: &Path, resume: bool) -> Result<Outcome, TrainError> {
+pub(super) fn go(
+    spec: &TrainSpec,
+    kind: &str,
+    data: &TrainData,
+    run: &Path,
+    resume: bool,
+) -> Result<Outcome, TrainError> {
     // So small that threads would only wait for each other.
     tch::set_num_threads(1);
     let inputs = [ColumnInput { name: "signs".into(), vectors: 3, width: 8 }];

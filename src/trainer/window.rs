@@ -44,6 +44,11 @@ impl Window {
         self.waited += waited;
     }
 
+    /// Counts time in which the steps noted so far were still under way.
+    pub fn add_time(&mut self, time: Duration) {
+        self.time += time;
+    }
+
     /// Reads what is on the device into `state`'s counts; `step` steps are done.
     pub fn read(&mut self, state: &mut TrainState, spec: &TrainSpec, rate: f64) -> Result<(), TrainError> {
         for (loss, stepped) in self.steps.drain(..) {

@@ -21,9 +21,9 @@ pub(super) struct Mask {
 /// softmax(q k' / sqrt(d)) v with queries `[n, H, q, d]`, keys and values `[n, H, k, d]`; dropout on the weights.
 pub(super) fn attend([query, key, value]: [&Tensor; 3], mask: &Mask, share: f64, dropout: &Dropout) -> Tensor {
     if share == 0.0 || !dropout.is_on() {
-        let added = mask.added.as_ref();
+        let added = mask.added.as_ref().map(|added| added.to_kind(query.kind()));
         let causal = mask.causal && added.is_none();
-        return Tensor::scaled_dot_product_attention(query, key, value, added, 0.0, causal, None, false);
+        return Tensor::scaled_dot_product_attention(query, key, value, added.as_ref(), 0.0, causal, None, false);
     }
     let scale = 1.0 / (query.size()[3] as f64).sqrt();
     let scores = (query * scale).matmul(&key.transpose(2, 3)); // [n, H, q, k]
@@ -32,7 +32,7 @@ pub(super) fn attend([query, key, value]: [&Tensor; 3], mask: &Mask, share: f64,
         None if mask.causal => scores + past(query.size()[2], 0, query.device()),
         None => scores,
     };
-    dropout.apply(scores.softmax(-1, Kind::Float), share).matmul(value)
+    dropout.apply(scores.softmax(-1, Kind::Float), share).to_kind(value.kind()).matmul(value)
 }
 
 /// Minus infinity where a key comes after the query, `[count, ahead + count]`; all of the first `ahead` keys are seen.

@@ -3,12 +3,14 @@
 //! With 50,257 words the logits are the largest tensors of a step by far. torch's own differentiation keeps their
 //! log-softmax, and makes two more of their size on the way back; here they live a few rows at a time.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::Captions;
 
 /// Words whose logits live at once: enough for the products to be efficient.
 const AT_ONCE: i64 = 256;
+/// The same on a GPU, which is fed by larger ones.
+const AT_ONCE_ON_GPU: i64 = 4096;
 
 /// What the head came to.
 #[derive(Debug)]
@@ -17,7 +19,7 @@ pub(super) struct Scored {
     pub loss: Tensor,
     /// Its gradient for the hidden states, `[P, W]`.
     pub hidden: Tensor,
-    /// Its gradient for the head's weight `[V, W]`, where asked for.
+    /// Its gradient for the head's weight `[V, W]`, where asked for: f32 whatever the weight.
     pub weight: Option<Tensor>,
 }
 
@@ -29,10 +31,11 @@ pub(super) fn score(hidden: &Tensor, weight: &Tensor, captions: &Captions, smoot
     let _guard = tch::no_grad_guard();
     let (words, vocab) = (hidden.size()[0], weight.size()[0]);
     let mut loss = Tensor::zeros([], (Kind::Float, hidden.device()));
-    let mut of_weight = trained.then(|| weight.zeros_like());
-    let mut of_hidden = Vec::with_capacity((words / AT_ONCE + 1) as usize);
-    for start in (0..words).step_by(AT_ONCE as usize) {
-        let count = AT_ONCE.min(words - start);
+    let mut of_weight = trained.then(|| Tensor::zeros(weight.size(), (Kind::Float, weight.device())));
+    let at_once = if hidden.device() == Device::Cpu { AT_ONCE } else { AT_ONCE_ON_GPU };
+    let mut of_hidden = Vec::with_capacity((words / at_once + 1) as usize);
+    for start in (0..words).step_by(at_once as usize) {
+        let count = at_once.min(words - start);
         let (part, target) = (hidden.narrow(0, start, count), captions.targets.narrow(0, start, count).unsqueeze(1));
         let share = captions.weights.as_ref().map(|weights| weights.narrow(0, start, count).unsqueeze(1)); // [n, 1]
         let weighed = |loss: Tensor| match &share {
@@ -50,9 +53,12 @@ pub(super) fn score(hidden: &Tensor, weight: &Tensor, captions: &Captions, smoot
         if let Some(share) = &share {
             let _ = logits.g_mul_(share);
         }
-        of_hidden.push(logits.mm(weight) / words as f64);
-        if let Some(sum) = &mut of_weight {
-            let _ = sum.addmm_(&logits.tr(), &(part / words as f64));
+        let slopes = logits.to_kind(hidden.kind());
+        of_hidden.push(slopes.mm(weight).to_kind(Kind::Float) / words as f64);
+        match &mut of_weight {
+            Some(sum) if hidden.kind() == Kind::Float => drop(sum.addmm_(&slopes.tr(), &(part / words as f64))),
+            Some(sum) => *sum += slopes.tr().mm(&part).to_kind(Kind::Float) / words as f64,
+            None => {}
         }
     }
     let mut of_hidden = Tensor::cat(&of_hidden, 0);
@@ -67,12 +73,11 @@ pub(super) fn score(hidden: &Tensor, weight: &Tensor, captions: &Captions, smoot
             *sum -= weighed(hidden.shallow_clone()).sum_dim_intlist(0, true, Kind::Float) * share;
         }
     }
-    Scored { loss: loss / words as f64, hidden: of_hidden, weight: of_weight }
+    Scored { loss: loss / words as f64, hidden: of_hidden.to_kind(hidden.kind()), weight: of_weight }
 }
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
 
     use super::{super::mean_loss, *};
 

@@ -23,7 +23,7 @@ mod weights;
 
 use std::path::Path;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     ColumnInput, Decoder, DecoderError, Handle, Init, Params, ParamsBuilder, Prefix, Scoring, Special, State,
@@ -254,6 +254,10 @@ impl Decoder for Gpt2 {
         Some((self.sizes.positions - self.offset()) as usize)
     }
 
+    fn halves(&self) -> bool {
+        true
+    }
+
     fn loss(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> Tensor {
         let (weight, dropout) = (self.params.get(self.words), Dropout::new(scoring));
         let words = pick(weight, &captions.words);
@@ -274,7 +278,7 @@ impl Decoder for Gpt2 {
         let mut gradients = Gradients::new(&self.params);
         let of_words = gradients.differentiate(&stand_in(&hidden, &scored.hidden), others, &handles);
         if let (Some(mut sum), [of_words]) = (scored.weight, &of_words[..]) {
-            let _ = sum.index_add_(0, &captions.words, of_words);
+            let _ = sum.index_add_(0, &captions.words, &of_words.to_kind(Kind::Float));
             gradients.add(self.words, sum);
         }
         (scored.loss, gradients.finish())

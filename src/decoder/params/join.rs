@@ -37,6 +37,7 @@ impl Params {
         ];
         self.parts = parts.into_iter().filter(|part| part.length > 0).collect();
         self.decayed += front;
+        self.half = None;
         self.leaves = leaves(&self.flat, &self.entries, &self.offsets);
     }
 

@@ -68,3 +68,28 @@ fn gradients_add_up_in_the_buffers_layout() {
     assert_eq!(named[2].1.double_value(&[1, 1]), 0.75);
     assert_eq!(sum.sum(Kind::Double).double_value(&[]), 15.0 * 1.5 + 9.0 * 0.75);
 }
+
+#[test]
+fn the_bf16_copy_follows_the_numbers_and_its_gradients_add_up_in_f32() {
+    let (mut params, [weight, bias, last]) = params(1);
+    let exact = params.get(weight).copy();
+    for factor in [1.0, 3.0] {
+        let _ = tch::no_grad(|| params.flat().shallow_clone().g_mul_scalar_(factor));
+        params.compute_in_half(true);
+        let expected = (&exact * factor).to_kind(Kind::BFloat16);
+        assert!(params.get(weight).equal(&expected) && params.get(bias).kind() == Kind::BFloat16);
+        assert!(params.leaves()[0].requires_grad() && params.leaves()[0].is_leaf());
+        let loss = params.get(last).sum(Kind::Float) * 1.0;
+        let gradients = Tensor::run_backward(&[loss], &[params.get(last)], false, false);
+        assert_eq!(gradients[0].kind(), Kind::BFloat16);
+        params.compute_in_half(false);
+        assert_eq!(params.get(weight).kind(), Kind::Float);
+    }
+    let sum = params.flat().zeros_like();
+    let one = |value: f64| {
+        params.leaves().iter().map(|leaf| (leaf.ones_like() * value).to_kind(Kind::BFloat16)).collect::<Vec<_>>()
+    };
+    params.accumulate(&one(1.0), 1.0, true, &sum);
+    params.accumulate(&one(1.0), 1.0 / 1024.0, false, &sum); // lost in bf16
+    assert_eq!(params.named(&sum)[0].1.double_value(&[0, 0]), 1.0 + 1.0 / 1024.0);
+}

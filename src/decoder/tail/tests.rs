@@ -240,7 +240,13 @@ fn go(spec: &TrainSpec, kind: &DecoderSpec, run: &Path, resume: bool) -> Box<dyn
         special: SPECIAL,
     };
     let score = |_: &[(u32, String)]| Ok(Score { value: 1.0, shown: vec![] });
-    let hooks = Hooks { progress: &Silent, name: &|row| row.to_string(), text: &|_| String::new(), score: &score, reward: None };
+    let hooks = Hooks {
+        progress: &Silent,
+        name: &|row| row.to_string(),
+        text: &|_| String::new(),
+        score: &score,
+        reward: None,
+    };
     train(decoder.as_mut(), spec, &data, run, resume, &hooks).unwrap();
     decoder
 }

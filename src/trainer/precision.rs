@@ -1,0 +1,56 @@
+//! What forward and backward are computed in: f32, or bf16 by a copy of the weights.
+//!
+//! The f32 weights are the ones that are trained, saved and spoken with. One decision defended: there is no scaling of the loss.
+//! bf16 has the range of f32, and what it lacks in digits is made up where sums are long: softmax, loss, norms and the
+//! gradients' sum over batches are in f32.
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::TrainError;
+use crate::{
+    batch::{Captions, Prefix},
+    decoder::{Decoder, Scoring},
+};
+
+/// `[train] precision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// bf16 on a GPU for decoders that gain by it, f32 otherwise.
+    #[default]
+    Auto,
+    /// f32 everywhere.
+    F32,
+    /// bf16 products with f32 weights behind them.
+    Bf16,
+}
+
+impl Precision {
+    /// Whether `decoder` is trained in bf16.
+    pub(super) fn halves(self, decoder: &dyn Decoder) -> Result<bool, TrainError> {
+        match self {
+            Self::F32 => Ok(false),
+            Self::Auto => Ok(decoder.params().device() != Device::Cpu && decoder.halves()),
+            Self::Bf16 if decoder.halves() => Ok(true),
+            Self::Bf16 => Err(TrainError::Precision),
+        }
+    }
+}
+
+/// The loss and its gradients, computed in bf16 where `half`.
+pub(super) fn gradients(
+    decoder: &mut dyn Decoder,
+    half: bool,
+    prefix: &Prefix,
+    captions: &Captions,
+    scoring: Scoring,
+) -> (Tensor, Vec<Tensor>) {
+    if !half {
+        return decoder.gradients(prefix, captions, scoring);
+    }
+    decoder.params_mut().compute_in_half(true);
+    let found = decoder.gradients(&prefix.to_kind(Kind::BFloat16), captions, scoring);
+    decoder.params_mut().compute_in_half(false);
+    found
+}

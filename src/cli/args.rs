@@ -206,7 +206,7 @@ pub(super) struct ExportRun {
     /// The folder to write (it must be empty, or not there); with --encoder, the file
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::AnyPath)]
     pub output: PathBuf,
-    /// Write the encoder as ONNX instead: the run's own model, with the weights that its [tail] was trained to
+    /// Write the encoder as ONNX instead: the run's own model, with the weights that its tail was trained to
     #[arg(long)]
     pub encoder: bool,
     /// The encoder's ONNX file, where it has moved since the run was trained

@@ -97,7 +97,8 @@ pub enum DecoderError {
     },
     /// Other programs know no such decoder.
     #[error(
-        "only a `gpt2` decoder can be exported: nothing else opens the others\nhint: their weights are ordinary safetensors already, in the run's `checkpoints/best/model.safetensors`"
+        "only a `gpt2` decoder can be exported: nothing else opens the others\nhint: their weights are ordinary safetensors already, in the run's `checkpoints/best/model.safetensors`; \
+         `--encoder` writes the encoder of a run with a [tail]"
     )]
     NoExport,
     /// A Hugging Face folder, or its model, does not fit.
@@ -145,7 +146,7 @@ mod tests {
         ");
         insta::assert_snapshot!(DecoderError::NoExport, @"
         only a `gpt2` decoder can be exported: nothing else opens the others
-        hint: their weights are ordinary safetensors already, in the run's `checkpoints/best/model.safetensors`
+        hint: their weights are ordinary safetensors already, in the run's `checkpoints/best/model.safetensors`; `--encoder` writes the encoder of a run with a [tail]
         ");
         insta::assert_snapshot!(DecoderError::Vocabulary(3), @"
         the vocabulary has `3` tokens, which is not enough to write a caption

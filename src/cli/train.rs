@@ -151,7 +151,7 @@ pub(super) fn evaluate(args: &Evaluate) -> Result<()> {
 pub(super) fn export_run(args: &ExportRun) -> Result<()> {
     if args.encoder {
         export_encoder(&Run::open(&args.run)?, args.model.as_deref(), &args.output)?;
-        eprintln!("{0} is written: a recipe with `model = \"{0}\"` encodes with it", args.output.display());
+        out::note!("{0} is written: a recipe with `model = \"{0}\"` encodes with it", args.output.display());
         return Ok(());
     }
     run_export(&Run::open(&args.run)?, &args.output)?;

@@ -7,7 +7,7 @@ use icecap_cache::Part;
 
 use super::cache_args::{Cache, Drift};
 
-use super::sources::{PartArgs, RetryMissing, WebArgs};
+use super::sources::{FetchArgs, PartArgs, RetryMissing};
 
 use crate::encoder::{Device, Devices, EncoderError};
 
@@ -60,7 +60,7 @@ pub(super) struct Demo {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  icecap export resnet50 --weights pretrained -o data/encoders/resnet50.onnx")]
 pub(super) struct Export {
-    /// resnet18, resnet34, resnet50, resnet101, densenet121 or inception_v3
+    /// resnet18, resnet34, resnet50, resnet101, densenet121, inception_v3 or fasterrcnn_resnet50_fpn
     pub name: String,
     /// pretrained, random, random:SEED, or a local state dict (.pth)
     #[arg(long, default_value = "pretrained")]
@@ -126,6 +126,10 @@ pub(super) struct Plan {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub take: PartArgs,
+    #[command(flatten)]
+    pub web: FetchArgs,
 }
 
 /// Stage one: run the frozen encoder over a data set and keep the columns that the recipe names
@@ -166,7 +170,10 @@ pub(super) struct Encode {
     #[command(flatten)]
     pub take: PartArgs,
     #[command(flatten)]
-    pub web: WebArgs,
+    pub web: FetchArgs,
+    /// Keep the pictures that are fetched as WebDataset tars in this folder
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Data sets on the web")]
+    pub keep_images: Option<PathBuf>,
 }
 
 /// Stage two: train a decoder on cached columns

@@ -31,10 +31,11 @@ pub(super) fn run(args: Args, shared: &Shared) -> Result<()> {
     match args.command {
         CacheCommand::List { cache, json } => list(&cache, json),
         CacheCommand::Missing { cache, columns, json } => missing(&cache, &columns, json),
-        CacheCommand::Verify { cache, columns, recompute, recipe, data, device, json } => {
+        CacheCommand::Verify { cache, columns, recompute, recipe, data, device, json, web } => {
             let again = recompute.map(|rows| -> Result<Again> {
                 let (devices, onnxruntime) = (device.parse()?, shared.onnxruntime.clone());
-                let options = ProbeOptions { data, devices, threads: None, onnxruntime, python: None };
+                let options =
+                    ProbeOptions { data, devices, threads: None, onnxruntime, python: None, fetch: web.options() };
                 Ok(Again { rows, recipe, options })
             });
             verify(&cache, &columns, again.transpose()?.as_ref(), json)

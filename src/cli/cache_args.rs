@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use icecap_cache::Dtype;
 
-use super::args::{devices, percentage};
+use super::{
+    args::{devices, percentage},
+    sources::FetchArgs,
+};
 use crate::foreign::Format;
 
 /// Look after a cache
@@ -49,6 +52,8 @@ pub(super) enum CacheCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        web: FetchArgs,
     },
     /// List the pictures that have no embedding, and why
     #[command(after_help = "Example:\n  icecap cache missing caches/flickr8k grid7")]

@@ -49,7 +49,7 @@ pub(super) fn encode(args: &Encode, shared: &Shared) -> Result<()> {
         take: args.take.part(),
         retry_missing: args.retry_missing.map_or(Retry::No, Into::into),
         fetch: args.web.options(),
-        keep_images: args.web.keep_images.clone(),
+        keep_images: args.keep_images.clone(),
         max_missing: args.max_missing,
         part: args.part,
         shard_rows: args.shard_rows,

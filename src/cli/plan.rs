@@ -26,8 +26,9 @@ pub(super) fn plan(args: &Plan, shared: &Shared) -> Result<()> {
         threads: args.threads,
         onnxruntime: shared.onnxruntime.clone(),
         python: None,
+        fetch: args.web.options(),
     };
-    let report = run(&recipe, &args.cache, args.probe, &options, &Bars::new())?;
+    let report = run(&recipe, &args.cache, args.take.part(), args.probe, &options, &Bars::new())?;
     if args.json {
         out::json(&report)?;
     } else {
@@ -81,10 +82,16 @@ fn columns(report: &PlanReport) -> Table {
 
 fn probe(report: &PlanReport) -> String {
     let probe = &report.probe;
-    let mut line = format!(
-        "{} images tried: decode {:.0} images/s, encoder {:.0}, both {:.0}; bound by {}",
-        probe.images, probe.decode_per_second, probe.encoder_per_second, probe.images_per_second, probe.bottleneck
-    );
+    let mut line = match probe.bottleneck {
+        Some(bottleneck) => format!(
+            "{} images tried: decode {:.0} images/s, encoder {:.0}, both {:.0}; bound by {bottleneck}",
+            probe.images, probe.decode_per_second, probe.encoder_per_second, probe.images_per_second
+        ),
+        None => format!("{} images tried, and none of them could be encoded", probe.images),
+    };
+    if let Some(seconds) = probe.network_seconds {
+        line += &format!("; they came in {}, all at once", duration(seconds));
+    }
     if !probe.missing.is_empty() {
         line +=
             &format!("; missing: {}", reasons(probe.missing.iter().map(|(reason, count)| (reason.as_str(), *count))));
@@ -100,6 +107,8 @@ fn time(report: &PlanReport) -> String {
     }
     let time =
         report.seconds.map_or_else(|| "an unknown time".to_owned(), |seconds| format!("about {}", duration(seconds)));
+    let web =
+        if report.probe.network_seconds.is_some() { ", longer where the network is slower than that" } else { "" };
     let free = report.bytes_free.map_or_else(String::new, |free| format!(", {} are free", bytes(free)));
-    format!("{} rows to encode: {time}, {}{free}\n", report.to_encode, bytes(report.bytes_needed))
+    format!("{} rows to encode: {time}{web}, {}{free}\n", report.to_encode, bytes(report.bytes_needed))
 }

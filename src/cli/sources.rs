@@ -1,8 +1,8 @@
 //! Options for where pictures come from: a part of a data set, the web, and what is tried again.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use clap::{Args, ValueEnum, ValueHint};
+use clap::{Args, ValueEnum};
 use icecap_cache::Retry;
 
 use crate::{dataset::Part, fetch::FetchOptions};
@@ -50,25 +50,22 @@ impl PartArgs {
 /// How pictures on the web are fetched.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data sets on the web")]
-pub(super) struct WebArgs {
+pub(super) struct FetchArgs {
     /// Connections at once
     #[arg(long, value_name = "N", default_value = "1024", value_parser = images)]
     pub connections: usize,
     /// Connections at once to one host
     #[arg(long, value_name = "N", default_value = "32", value_parser = images)]
     pub per_host: usize,
-    /// Seconds that one try of a picture may take
+    /// Seconds that one try of a picture may take; connecting, and each wait for more bytes, may take 10 of them at most
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub timeout: Duration,
     /// Fetch from this machine and from private networks, too; without it a list cannot make icecap reach inside them
     #[arg(long)]
     pub allow_private: bool,
-    /// Keep the pictures as WebDataset tars in this folder
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub keep_images: Option<PathBuf>,
 }
 
-impl WebArgs {
+impl FetchArgs {
     pub(super) fn options(&self) -> FetchOptions {
         FetchOptions {
             connections: self.connections,

@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::DatasetError;
@@ -35,6 +36,21 @@ impl Listing {
 /// Refuses an images folder that is not there: a wrong path, not a data set of missing images.
 pub(super) fn require_folder(path: &Path) -> Result<(), DatasetError> {
     fs::read_dir(path).map(drop).map_err(|source| DatasetError::Read { path: path.to_owned(), source })
+}
+
+/// Bytes of a picture's file at most, wherever it lies.
+pub(super) const LARGEST_BYTES: u64 = 256 << 20;
+
+/// A picture's file. What is no file, such as a pipe, is not waited for.
+pub(super) fn picture(path: &Path) -> io::Result<Vec<u8>> {
+    let about = fs::metadata(path)?;
+    if !about.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
+    }
+    if about.len() > LARGEST_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the picture's file is over 256 MiB"));
+    }
+    fs::read(path)
 }
 
 /// The whole file.

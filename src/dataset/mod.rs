@@ -114,10 +114,11 @@ impl Source {
     /// The encoded image: the file's bytes as they are, or the scene as PNG.
     ///
     /// # Errors
-    /// Whatever the file system says; a drawn scene cannot fail, a URL always does: it is not here.
+    /// Whatever the file system says; `FileTooLarge` beyond 256 MiB, `InvalidInput` for what is no file (a pipe, a folder). A drawn
+    /// scene cannot fail, a URL always does: it is not here.
     pub fn read(&self) -> io::Result<Vec<u8>> {
         match self {
-            Self::File { path, .. } => std::fs::read(path),
+            Self::File { path, .. } => disk::picture(path),
             Self::Member(member) => member.read(),
             Self::Url(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "a URL is fetched, not read")),
             Self::Drawn(scene) => Ok(scene.png()),

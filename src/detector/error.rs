@@ -21,6 +21,21 @@ pub enum DetectorError {
         /// What it lacks.
         tensor: String,
     },
+    /// A tensor of a Faster R-CNN has another shape than torchvision's.
+    #[error(
+        "`{}` is no Faster R-CNN as icecap exports it: of one picture its `{tensor}` is {shape:?}, not {expected}\nhint: make one with `icecap \
+         export fasterrcnn_resnet50_fpn -o MODEL.onnx`", path.display()
+    )]
+    FasterRcnnShape {
+        /// The model.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// What it should be.
+        expected: String,
+    },
     /// The file isn't a YOLOX.
     #[error(
         "`{}` is no YOLOX: its output `{tensor}` has rows of shape {shape:?}, not `{expected}`\nhint: export it without its decoding \
@@ -73,6 +88,14 @@ pub enum DetectorError {
         /// What the reader said, and where.
         #[source]
         source: serde_json::Error,
+    },
+    /// Two pictures of one name.
+    #[error("two of the `images` in `{}` are called `{name}`, by id or file_name\nhint: give each picture an id and a file_name of its own", path.display())]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// The id or the file's name.
+        name: String,
     },
     /// A line that can't be read.
     #[error(

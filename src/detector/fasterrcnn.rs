@@ -8,10 +8,11 @@
 //! its largest picture, and what a picture is padded with reaches into its maps: its detections then depend on its neighbours. Here each
 //! picture has exactly the detections that torchvision finds in it alone, and nothing is computed for padding.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    Found, Wanted,
+    DetectorError, Found, Wanted,
+    anchors::PER_CELL,
     boxes::Box4,
     heads::{self, LEAST_SIDE, Said},
     levels::{self, LEVELS},
@@ -43,7 +44,7 @@ fn of_levels(kind: &str) -> Vec<String> {
 
 impl FasterRcnn {
     /// Both halves of the file at `path`.
-    pub fn open(path: &std::path::Path) -> Result<Self, EncoderError> {
+    pub fn open(path: &Path) -> Result<Self, EncoderError> {
         let mut outputs: Vec<String> = LEVELS.iter().map(|&level| level.to_owned()).collect();
         outputs.extend(of_levels("objectness"));
         outputs.extend(of_levels("deltas"));
@@ -60,13 +61,38 @@ impl FasterRcnn {
         self.maps.digest()
     }
 
-    /// Widths of a region's features and of a map: asked of the network itself, with the smallest picture it takes.
-    pub fn widths(&self) -> Result<(usize, usize), EncoderError> {
+    /// Widths of a region's features and of a map: asked of the network itself, with the smallest picture it takes. Every shape that
+    /// the code here counts on is looked at.
+    pub fn widths(&self, path: &Path) -> Result<(usize, usize), DetectorError> {
         let mut session = self.session(Device::Cpu, 1)?;
         let black = vec![0.0; 3 * PROBE * PROBE];
         let answers = session.maps.run(&[Feed::Floats(&[1, 3, PROBE, PROBE], &black)])?;
-        let heads = session.pool(&answers[..POOLED], &[vec![[0.0, 0.0, PROBE as f32, PROBE as f32]]])?;
-        Ok((heads.answers[0].shape()[1], answers[0].shape()[1]))
+        let fits = |tensor: &str, answer: &Answer, sizes: &[Option<usize>]| {
+            let shape = answer.shape();
+            let same = |(found, asked): (&usize, &Option<usize>)| asked.map_or(*found > 0, |asked| *found == asked);
+            if shape.len() == sizes.len() && shape.iter().zip(sizes).all(same) {
+                return Ok(shape);
+            }
+            let sizes: Vec<String> =
+                sizes.iter().map(|size| size.map_or("any".into(), |size| size.to_string())).collect();
+            let (path, tensor, expected) = (path.to_owned(), tensor.to_owned(), format!("[{}]", sizes.join(", ")));
+            Err(DetectorError::FasterRcnnShape { path, tensor, shape, expected })
+        };
+        let (one, per_cell) = (Some(1), Some(PER_CELL));
+        let mut channels = None;
+        for (level, name) in LEVELS.iter().enumerate() {
+            let map = fits(name, &answers[level], &[one, channels, None, None])?;
+            channels = Some(map[1]);
+            let place = [Some(map[2]), Some(map[3])];
+            let kind = |kind: usize| &answers[LEVELS.len() * kind + level];
+            fits(&format!("rpn.objectness.{level}"), kind(1), &[one, per_cell, place[0], place[1]])?;
+            fits(&format!("rpn.deltas.{level}"), kind(2), &[one, Some(4 * PER_CELL), place[0], place[1]])?;
+        }
+        let heads = session.pool(&answers[..POOLED], &[vec![[0.0, 0.0, PROBE as f32, PROBE as f32]]])?.answers;
+        let features = fits("box_features", &heads[0], &[one, None])?;
+        let logits = fits("class_logits", &heads[1], &[one, None])?;
+        fits("box_deltas", &heads[2], &[one, Some(4 * logits[1])])?;
+        Ok((features[1], channels.unwrap_or_default()))
     }
 
     pub fn session(&self, device: Device, threads: usize) -> Result<Session, EncoderError> {

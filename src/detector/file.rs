@@ -136,8 +136,12 @@ impl BoxFile {
             let index = self.pictures.len() as u32;
             let size = image.height.zip(image.width).filter(|(height, width)| *height > 0.0 && *width > 0.0);
             self.pictures.push(Picture { size, boxes: Vec::new() });
-            self.by_name.insert(image.id.to_string(), index);
-            self.by_name.extend(image.file_name.map(|name| (name, index)));
+            let names = [Some(image.id.to_string()), image.file_name];
+            for name in names.into_iter().flatten() {
+                if self.by_name.insert(name.clone(), index).is_some_and(|other| other != index) {
+                    return Err(DetectorError::Twice { path: path.to_owned(), name });
+                }
+            }
         }
         for annotation in file.annotations.iter().filter(|annotation| annotation.iscrowd == 0) {
             let Some(&index) = self.by_name.get(&annotation.image_id.to_string()) else { continue };

@@ -150,7 +150,7 @@ impl Detector {
         let min = plan.size.unwrap_or(SIZE.0);
         // torchvision's proportion of the two, where only the shorter is given.
         let max = plan.max_size.unwrap_or_else(|| (u64::from(min) * u64::from(SIZE.1) / u64::from(SIZE.0)) as u32);
-        let (features, channels) = network.widths()?;
+        let (features, channels) = network.widths(&plan.path)?;
         Ok(Network::FasterRcnn { network, table, size: (min, max), widths: Widths { features, channels } })
     }
 

@@ -97,6 +97,18 @@ pub enum EncoderError {
         #[source]
         source: std::io::Error,
     },
+    /// A place in a data file that is no number.
+    #[error("tensor `{tensor}` of `{}` lies in a data file at {key} `{value}`, which is no number\nhint: export the model again", path.display())]
+    ExternalNumber {
+        /// The model.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// `offset` or `length`.
+        key: &'static str,
+        /// What it is said to be.
+        value: String,
+    },
     /// External data shorter than a tensor says, or a range that makes no sense.
     #[error("tensor `{tensor}` of `{}` says its data is bytes {offset}..{end} of `{location}`, which has {bytes}\nhint: copy the data file again", path.display())]
     ExternalShort {

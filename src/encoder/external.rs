@@ -51,14 +51,29 @@ impl Reference {
         if !file.starts_with(&folder) {
             return Err(outside());
         }
-        let number = |key: &str| entry(key).and_then(|value| value.parse::<u64>().ok());
-        let (offset, length) = (number("offset").unwrap_or(0), number("length"));
+        let number = |key: &'static str| -> Result<Option<u64>, EncoderError> {
+            let Some(value) = entry(key) else { return Ok(None) };
+            let wrong = |_| EncoderError::ExternalNumber {
+                path: model.to_path_buf(),
+                tensor: tensor.name().to_owned(),
+                key,
+                value: value.to_owned(),
+            };
+            value.parse().map(Some).map_err(wrong)
+        };
+        let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
         Ok(Self { model: model.to_path_buf(), tensor: tensor.name().to_owned(), location, file, offset, length })
     }
 
-    /// Bytes this tensor is said to have, 0 where the model does not say.
-    pub fn length_hint(&self) -> u64 {
-        self.length.unwrap_or(0)
+    /// Bytes this tensor has: what the model says, else the rest of the file.
+    pub fn bytes(&self) -> Result<u64, EncoderError> {
+        match self.length {
+            Some(length) => Ok(length),
+            None => {
+                let whole = std::fs::metadata(&self.file).map_err(|error| self.missing(error))?.len();
+                Ok(whole.saturating_sub(self.offset))
+            }
+        }
     }
 
     fn missing(&self, source: std::io::Error) -> EncoderError {

@@ -54,7 +54,7 @@ pub use network::{Answer, Beginning, Ends, Feed, Network, NetworkSession, ends};
 pub use plan::{Channels, EncoderPlan, Normalize, Pool, Precision, REWRITE_VERSION, Tap, key_fields};
 pub use runtime::{RuntimeInfo, init_runtime, resolve, resolve_all};
 pub use section::{SectionError, section, write_section};
-pub use session::{EncoderSession, Kernels};
+pub use session::{EncoderSession, Kernels, finite};
 
 #[cfg(test)]
 mod tests;

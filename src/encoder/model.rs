@@ -100,7 +100,7 @@ impl Model {
         for_each_tensor_mut(self.graph_mut(), &mut |tensor| {
             if outcome.is_ok() && is_external(tensor) {
                 outcome = Reference::of(&path, tensor).and_then(|reference| {
-                    total = total.saturating_add(reference.length_hint());
+                    total = total.saturating_add(reference.bytes()?);
                     if total > MAX_BYTES {
                         return Err(EncoderError::TooLarge { path: path.clone(), bytes: total });
                     }
@@ -152,8 +152,15 @@ fn is_external(tensor: &TensorProto) -> bool {
 /// Visits every tensor of a graph: weights, attributes, and those of graphs inside of nodes.
 fn for_each_tensor<'g>(graph: &'g GraphProto, visit: &mut impl FnMut(&'g TensorProto)) {
     graph.initializer.iter().for_each(&mut *visit);
+    graph
+        .sparse_initializer
+        .iter()
+        .flat_map(|sparse| sparse.values.iter().chain(&sparse.indices))
+        .for_each(&mut *visit);
     for attribute in graph.node.iter().flat_map(|node| &node.attribute) {
         attribute.t.iter().chain(&attribute.tensors).for_each(&mut *visit);
+        let sparse = attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors);
+        sparse.flat_map(|sparse| sparse.values.iter().chain(&sparse.indices)).for_each(&mut *visit);
         for inner in attribute.g.iter().chain(&attribute.graphs) {
             for_each_tensor(inner, visit);
         }
@@ -162,8 +169,12 @@ fn for_each_tensor<'g>(graph: &'g GraphProto, visit: &mut impl FnMut(&'g TensorP
 
 fn for_each_tensor_mut(graph: &mut GraphProto, visit: &mut impl FnMut(&mut TensorProto)) {
     graph.initializer.iter_mut().for_each(&mut *visit);
+    let sparse = graph.sparse_initializer.iter_mut();
+    sparse.flat_map(|sparse| sparse.values.iter_mut().chain(&mut sparse.indices)).for_each(&mut *visit);
     for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
         attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(&mut *visit);
+        let sparse = attribute.sparse_tensor.iter_mut().chain(&mut attribute.sparse_tensors);
+        sparse.flat_map(|sparse| sparse.values.iter_mut().chain(&mut sparse.indices)).for_each(&mut *visit);
         for inner in attribute.g.iter_mut().chain(&mut attribute.graphs) {
             for_each_tensor_mut(inner, visit);
         }

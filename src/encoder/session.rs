@@ -206,8 +206,9 @@ impl EncoderSession {
     }
 }
 
-/// Whether every element of `rows` is a finite number.
-fn finite(dtype: Dtype, rows: &[u8]) -> bool {
+/// Whether every element of `rows` is a finite number; i8 rows are f32 until they are quantised.
+#[must_use]
+pub fn finite(dtype: Dtype, rows: &[u8]) -> bool {
     const INFINITE_F16: u16 = 0x7c00;
     const INFINITE_BF16: u16 = 0x7f80;
     // Folded without a way out, so that it is a few vector instructions a row.

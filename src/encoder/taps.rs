@@ -99,6 +99,9 @@ pub(super) fn check_rows(model: &Model, tensor: &str, found: &Probed, batch: usi
     Ok(())
 }
 
+/// Numbers of the pictures that such a file is tried with at most: 1 GiB of them.
+const MOST_TRIED: usize = 1 << 28;
+
 /// Whether a file with a fixed batch may be run at the plan's: it may when pictures then get the rows that they get at the
 /// batch in the file. Shapes alone cannot tell (a constant inside of the model may hold the batch), so both are run.
 fn same_rows_at_another_batch(
@@ -110,9 +113,11 @@ fn same_rows_at_another_batch(
 ) -> Result<bool, EncoderError> {
     super::plan::check_sizes(fixed, plan.height, plan.width)?;
     let pixels = 3 * plan.height * plan.width;
-    let many = fixed.max(2);
+    if (fixed + 1).saturating_mul(pixels) > MOST_TRIED {
+        return Ok(false);
+    }
     let noise = |index: usize| ((index as u32).wrapping_mul(0x9E37_79B9) >> 8) as f32 / (1 << 24) as f32;
-    let images: Vec<f32> = (0..many * 2 * pixels).map(noise).collect();
+    let images: Vec<f32> = (0..(fixed + 1) * pixels).map(noise).collect();
     let run = |batch: usize, from: usize| {
         let mut copy = model.clone();
         let shape = image.shape(batch, plan.height, plan.width);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use icecap_cache::{Cache, ColumnSpec, Dtype, Manifest, Overwrite, Part, Retry, RowsDiff};
+use icecap_cache::{Cache, ColumnSpec, Dtype, Manifest, Overwrite, Part, Retry};
 use serde::Serialize;
 use serde_json::json;
 
@@ -19,7 +19,7 @@ use super::{
     provider::{Provider, tell_others},
     read::{Reader, Web},
     regions::extra_tensors,
-    register::{refuse_other_data_set, refuse_smaller_part, register},
+    register::{refuse_other_data_set, refuse_smaller_part, register, tell_changes},
     space,
     web::{Streaming, check_keep},
     work::Work,
@@ -146,8 +146,8 @@ pub(super) fn encode_dataset(
 
     let description = json!({ "name": dataset.name, "recipe": recipe.dataset });
     let mut cache = Cache::create_or_open(&options.cache, &description)?;
-    refuse_other_data_set(&cache, dataset, &description)?;
     refuse_smaller_part(&cache, dataset, options.take)?;
+    refuse_other_data_set(&cache, dataset, &description)?;
     let changes = register(&mut cache, dataset, progress)?;
     tell_changes(&changes, cache.rows().len(), progress);
     model.regions.find_rows(cache.rows())?.iter().for_each(|note| progress.line(&format!("note: {note}")));
@@ -199,28 +199,6 @@ pub(super) fn encode_dataset(
         busy_seconds: meter.seconds(),
         columns,
     })
-}
-
-fn tell_changes(changes: &RowsDiff, rows: u32, progress: &dyn Progress) {
-    if changes.doubted {
-        progress.line(
-            "note: rows.jsonl is not as icecap wrote it: ids, splits and captions are taken from the data set anew",
-        );
-    }
-    let mut parts = Vec::new();
-    for (rows_of, what) in [
-        (&changes.added, "new"),
-        (&changes.changed, "changed"),
-        (&changes.recaptioned, "with other captions or another split"),
-        (&changes.gone, "no longer in the data set (kept)"),
-    ] {
-        if !rows_of.is_empty() {
-            parts.push(format!("{} {what}", rows_of.len()));
-        }
-    }
-    if !parts.is_empty() {
-        progress.line(&format!("{rows} rows: {}", parts.join(", ")));
-    }
 }
 
 fn provenance(recipe: &Recipe, model: &Model, devices: &[Device]) -> serde_json::Value {

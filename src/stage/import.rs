@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{
     numbers::{Extent, narrow},
-    register::register,
+    register::{refuse_other_data_set, register, tell_changes},
     work::check_missing,
 };
 use crate::{
@@ -160,7 +160,9 @@ fn rows_for(source: &dyn Source, options: &ImportOptions, progress: &dyn Progres
         let dataset = dataset::load(&recipe.dataset, &options.data)?;
         let description = json!({ "name": dataset.name, "recipe": recipe.dataset });
         let mut cache = Cache::create_or_open(&options.cache, &description)?;
-        register(&mut cache, &dataset, progress)?;
+        refuse_other_data_set(&cache, &dataset, &description)?;
+        let changes = register(&mut cache, &dataset, progress)?;
+        tell_changes(&changes, cache.rows().len(), progress);
         return Ok(cache);
     }
     let name = options.source.from.file_stem().unwrap_or_default().to_string_lossy();

@@ -17,8 +17,8 @@ use super::{
     space::too_small,
 };
 use crate::{
-    dataset::{self, Dataset, Item, Source},
-    encoder::Device,
+    dataset::{self, Dataset, Item, Part, Source},
+    encoder::{Device, resolve_all},
     progress::Progress,
     recipe::Recipe,
 };
@@ -103,22 +103,26 @@ pub struct ProbeReport {
     pub encoder_per_second: f64,
     /// Images a second of both together.
     pub images_per_second: f64,
-    /// `decode` or `encoder`.
-    pub bottleneck: &'static str,
+    /// `decode` or `encoder`; none where no image could be encoded.
+    pub bottleneck: Option<&'static str>,
+    /// Seconds that fetching all of them at once, decoding and encoding them took, where they are on the web.
+    pub network_seconds: Option<f64>,
 }
 
-/// Plans an encode of `recipe` into the cache `folder`, which need not exist, and which stays as it is.
+/// Plans an encode of what `take` says of `recipe`'s data set into the cache `folder`, which need not exist, and which stays as it is.
 ///
 /// # Errors
 /// Where the data set, the encoder or the cache can't be used.
 pub fn plan(
     recipe: &Recipe,
     folder: &Path,
+    take: Part,
     images: usize,
     options: &ProbeOptions,
     progress: &dyn Progress,
 ) -> Result<PlanReport> {
-    let dataset = dataset::load(&recipe.dataset, &options.data)?;
+    let mut dataset = dataset::load(&recipe.dataset, &options.data)?;
+    take.take(&mut dataset);
     dataset.notes.iter().for_each(|note| progress.line(&format!("note: {note}")));
     let cache = match Cache::open(folder) {
         Err(CacheError::NotACache { .. }) => None,
@@ -132,7 +136,7 @@ pub fn plan(
     let to_encode = columns.iter().map(|column| column.to_encode).max().unwrap_or(0);
     let bytes_needed = columns.iter().map(|column| column.to_encode as u64 * column.row_bytes).sum();
     let bytes_free = free_bytes(folder);
-    let probe = rates(&probed, options);
+    let probe = rates(&probed, dataset.is_remote(), options);
     let absent = here.iter().filter(|here| !**here).count();
     let lost = probe.missing.values().sum::<u32>() as f64 / probe.images.max(1) as f64;
     let expected_missing = (absent as f64 + to_encode.saturating_sub(absent) as f64 * lost).round() as usize;
@@ -267,15 +271,19 @@ fn finished(lacking: usize, rows: &RowCounts) -> String {
 }
 
 /// Rates of the whole from the workers' time: what one image costs one core.
-fn rates(probed: &Probed, options: &ProbeOptions) -> ProbeReport {
+fn rates(probed: &Probed, remote: bool, options: &ProbeOptions) -> ProbeReport {
     let images = probed.report.encoded as usize;
-    let [decode, encoder, _] = probed.report.busy_seconds.map(|seconds| seconds / images.max(1) as f64);
+    let missing = probed.report.columns.first().map(|column| column.missing.clone()).unwrap_or_default();
+    // A picture that never came cost nothing.
+    let present = images.saturating_sub(missing.values().sum::<u32>() as usize);
+    let cost = |seconds: f64| if present > 0 { seconds / present as f64 } else { 0.0 };
+    let [decode, encoder, _] = probed.report.busy_seconds.map(cost);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let hands = options.threads.unwrap_or(cores).max(1) as f64;
     let rate = |hands: f64, seconds: f64| if seconds > 0.0 { hands / seconds } else { 0.0 };
     let decode_per_second = rate(hands, decode);
     // On the CPU the same cores do both in turn; a GPU encodes while they decode.
-    let (encoder_per_second, images_per_second) = match options.devices.as_slice() {
+    let (encoder_per_second, images_per_second) = match resolve_all(&options.devices).0.as_slice() {
         [Device::Cpu, ..] | [] => (rate(hands, encoder), rate(hands, decode + encoder)),
         gpus => {
             let encoder = rate(gpus.len() as f64, encoder);
@@ -284,10 +292,11 @@ fn rates(probed: &Probed, options: &ProbeOptions) -> ProbeReport {
     };
     ProbeReport {
         images,
-        missing: probed.report.columns.first().map(|column| column.missing.clone()).unwrap_or_default(),
+        missing,
         decode_per_second,
         encoder_per_second,
         images_per_second,
-        bottleneck: if decode_per_second < encoder_per_second { "decode" } else { "encoder" },
+        bottleneck: (present > 0).then_some(if decode_per_second < encoder_per_second { "decode" } else { "encoder" }),
+        network_seconds: remote.then_some(probed.report.seconds),
     }
 }

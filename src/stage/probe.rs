@@ -30,6 +30,8 @@ pub struct ProbeOptions {
     pub onnxruntime: Option<PathBuf>,
     /// Python, for exports.
     pub python: Option<PathBuf>,
+    /// How pictures are fetched, where the data set is on the web.
+    pub fetch: FetchOptions,
 }
 
 /// A few images, encoded.
@@ -58,7 +60,7 @@ pub(super) fn probe(
         overwrite: false,
         retry_missing: Retry::No,
         take: dataset::Part::All,
-        fetch: FetchOptions::default(),
+        fetch: options.fetch.clone(),
         keep_images: None,
         max_missing: 1.0,
         part: None,

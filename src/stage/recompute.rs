@@ -34,7 +34,8 @@ pub struct RecomputeReport {
     pub rows: usize,
     /// Rows whose bytes are the same.
     pub identical: usize,
-    /// The smallest cosine of those that are not, and the row's id.
+    /// The smallest cosine of those that are not, times the ratio of their lengths where that is below 1, and the row's id. It is 0
+    /// where boxes, scores, labels or count are other ones, or a number is none.
     pub least_cosine: Option<(f64, String)>,
     /// Pictures that are no longer those that were encoded, by their content hash.
     pub changed: usize,
@@ -178,7 +179,7 @@ fn compare(
                 report.identical += 1;
                 continue;
             }
-            let cosine = cosine(kept, old, again, row);
+            let cosine = likeness(kept, old, again, row);
             if report.least_cosine.as_ref().is_none_or(|(least, _)| cosine < *least) {
                 report.least_cosine = Some((cosine, id));
             }
@@ -186,18 +187,52 @@ fn compare(
     }
 }
 
-fn cosine(kept: &ColumnReader, old: u32, again: &ColumnReader, row: u32) -> f64 {
+/// By how much a number beside the embedding may differ: boxes in pixels, scores; labels and counts not at all.
+fn tolerance(tensor: &str) -> f32 {
+    match tensor {
+        "boxes" => 0.5,
+        "scores" => 1e-3,
+        _ => 0.0,
+    }
+}
+
+/// How like two rows are: 1 for the same, 0 for others.
+fn likeness(kept: &ColumnReader, old: u32, again: &ColumnReader, row: u32) -> f64 {
     let (mut one, mut two) = (Vec::new(), Vec::new());
+    for (tensor, spec) in kept.tensors().iter().enumerate().skip(1) {
+        numbers(kept, tensor, old, &mut one);
+        numbers(again, tensor, row, &mut two);
+        // The scale of i8 rows is in their numbers already.
+        let most = if spec.name == "scale" { f32::INFINITY } else { tolerance(&spec.name) };
+        if one.len() != two.len() || !one.iter().zip(&two).all(|(a, b)| (a - b).abs() <= most) {
+            return 0.0;
+        }
+    }
     numbers(kept, 0, old, &mut one);
     numbers(again, 0, row, &mut two);
+    likeness_of(&one, &two)
+}
+
+fn likeness_of(one: &[f32], two: &[f32]) -> f64 {
     let dot = |one: &[f32], two: &[f32]| one.iter().zip(two).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    let scale = (dot(&one, &one) * dot(&two, &two)).sqrt();
-    if scale > 0.0 { dot(&one, &two) / scale } else { 0.0 }
+    let lengths = [dot(one, one).sqrt(), dot(two, two).sqrt()];
+    let (longer, scale) = (lengths[0].max(lengths[1]), lengths[0] * lengths[1]);
+    let likeness = dot(one, two) / scale * (lengths[0].min(lengths[1]) / longer);
+    // What is no number is like nothing.
+    if likeness.is_finite() { likeness } else { 0.0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_length_is_another_row() {
+        assert!((likeness_of(&[3.0, 4.0], &[3.0, 4.0]) - 1.0).abs() < 1e-9);
+        assert!((likeness_of(&[3.0, 4.0], &[6.0, 8.0]) - 0.5).abs() < 1e-9);
+        assert_eq!(likeness_of(&[3.0, f32::NAN], &[3.0, 4.0]), 0.0);
+        assert_eq!(likeness_of(&[0.0, 0.0], &[3.0, 4.0]), 0.0);
+    }
 
     #[test]
     fn messages() {

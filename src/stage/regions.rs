@@ -4,7 +4,10 @@
 //! original, `scores [K]`, `labels [K]` and `count [1]`; what is behind the count is zero. One decision defended: every column of the detector is
 //! filled by the one look that it takes at a picture, and a recipe has one detector; two detectors are two recipes on one cache.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use icecap_cache::{Dtype, Rows};
@@ -36,6 +39,19 @@ pub struct ForeignBoxes {
     example: String,
 }
 
+/// One picture's boxes that would be two pictures'.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the boxes of `{name}` in `{}` would be those of two pictures, `{one}` and `{other}`, whose files have that name\nhint: name the pictures in it \
+     by the ids of the data set, such as `{one}`", path.display()
+)]
+pub struct AmbiguousBoxes {
+    path: PathBuf,
+    name: String,
+    one: String,
+    other: String,
+}
+
 /// What a recipe's columns want of regions.
 pub struct RegionModel {
     /// The detector, and its file.
@@ -50,6 +66,29 @@ pub(super) struct FileSource {
     pub boxes: BoxFile,
     /// By row: the picture's number in the file.
     pub pictures: Vec<Option<u32>>,
+}
+
+impl FileSource {
+    /// For each row its picture in the file: by its id, else by its file's name where no other row has that.
+    fn find(&self, rows: &Rows) -> Result<Vec<Option<u32>>, AmbiguousBoxes> {
+        let mut named: HashMap<u32, u32> = HashMap::new(); // the picture, and the row that its file name gave it
+        let mut found = Vec::with_capacity(rows.len() as usize);
+        for row in 0..rows.len() {
+            let record = rows.get(row);
+            let by_id = self.boxes.find(&record.id);
+            let name = record.source.rsplit('/').next().unwrap_or_default();
+            let by_name = || self.boxes.find(name).filter(|_| !rows.is_gone(row));
+            let picture = by_id.or_else(by_name);
+            if let (None, Some(picture)) = (by_id, picture)
+                && let Some(one) = named.insert(picture, row)
+            {
+                let (path, name, one) = (self.path.clone(), name.to_owned(), rows.id(one).to_string());
+                return Err(AmbiguousBoxes { path, name, one, other: record.id });
+            }
+            found.push(picture);
+        }
+        Ok(found)
+    }
 }
 
 /// Where regions come from.
@@ -215,20 +254,15 @@ impl RegionModel {
     /// Finds the cache's rows in the files of boxes; says how many aren't there.
     ///
     /// # Errors
-    /// [`ForeignBoxes`] where none is.
-    pub fn find_rows(&mut self, rows: &Rows) -> Result<Vec<String>, ForeignBoxes> {
+    /// [`ForeignBoxes`] where none is, [`AmbiguousBoxes`] where a file's name doesn't tell two pictures apart.
+    pub fn find_rows(&mut self, rows: &Rows) -> Result<Vec<String>> {
         let mut notes = Vec::new();
         for file in &mut self.files {
-            let find = |row: u32| {
-                let record = rows.get(row);
-                let name = record.source.rsplit('/').next().unwrap_or_default();
-                file.boxes.find(&record.id).or_else(|| file.boxes.find(name))
-            };
-            file.pictures = (0..rows.len()).map(find).collect();
+            file.pictures = file.find(rows)?;
             let absent = file.pictures.iter().filter(|picture| picture.is_none()).count();
             if absent == file.pictures.len() && absent > 0 {
                 let (path, rows, example) = (file.path.clone(), rows.len(), rows.id(0));
-                return Err(ForeignBoxes { path, rows, example });
+                return Err(ForeignBoxes { path, rows, example }.into());
             }
             if absent > 0 {
                 notes.push(format!(

@@ -39,6 +39,29 @@ pub(super) fn register(cache: &mut Cache, dataset: &Dataset, progress: &dyn Prog
     Ok(cache.sync_rows(dataset.items.iter().zip(&states).map(|(item, state)| record(item, state)))?)
 }
 
+/// Says what an encode or an import found changed.
+pub(super) fn tell_changes(changes: &RowsDiff, rows: u32, progress: &dyn Progress) {
+    if changes.doubted {
+        progress.line(
+            "note: rows.jsonl is not as icecap wrote it: ids, splits and captions are taken from the data set anew",
+        );
+    }
+    let mut parts = Vec::new();
+    for (rows_of, what) in [
+        (&changes.added, "new"),
+        (&changes.changed, "changed"),
+        (&changes.recaptioned, "with other captions or another split"),
+        (&changes.gone, "no longer in the data set (kept)"),
+    ] {
+        if !rows_of.is_empty() {
+            parts.push(format!("{} {what}", rows_of.len()));
+        }
+    }
+    if !parts.is_empty() {
+        progress.line(&format!("{rows} rows: {}", parts.join(", ")));
+    }
+}
+
 /// What tells whether an image's file is the one that the cache knows.
 #[derive(Default)]
 struct State {
@@ -116,14 +139,15 @@ pub struct OtherDataSet {
     held: usize,
 }
 
-/// Refuses a data set of another name or format that holds less than half of the cache's images: that is a mistake, and would
-/// mark the others as gone. A data set that shrank, or the same images in another format, is none.
+/// Refuses a data set that has none of the cache's images, and one of another name or format that has less than half of them: that
+/// is a mistake, and would mark the others as gone. A data set that shrank, or the same images in another format, is none.
 pub(super) fn refuse_other_data_set(cache: &Cache, dataset: &Dataset, description: &Value) -> Result<(), OtherDataSet> {
     let known = cache.dataset();
     let said = |value: &Value| (value["name"].clone(), value["recipe"]["format"].clone());
-    if !known["name"].is_string() || said(known) == said(description) {
+    if !known["name"].is_string() {
         return Ok(());
     }
+    let same = said(known) == said(description);
     let ids: HashSet<&str> = dataset.items.iter().map(|item| item.id.as_str()).collect();
     let rows = cache.rows();
     let (mut held, mut shared) = (0, 0);
@@ -131,7 +155,7 @@ pub(super) fn refuse_other_data_set(cache: &Cache, dataset: &Dataset, descriptio
         held += 1;
         shared += usize::from(ids.contains(&*rows.id(row)));
     }
-    if 2 * shared >= held {
+    if if same { shared > 0 || held == 0 } else { 2 * shared >= held } {
         return Ok(());
     }
     let name = |value: &Value| value["name"].as_str().unwrap_or_default().to_owned();

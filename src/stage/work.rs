@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use icecap_cache::{Cache, ColumnWriter, Manifest, Reason, RowOutcome, Slot};
+use icecap_cache::{Cache, ColumnWriter, Dtype, Manifest, Reason, RowOutcome, Slot};
 
 use super::{
     embed::{Embedding, Targets},
@@ -17,7 +17,10 @@ use super::{
     prepare::{Job, Prepared},
     web::remedy,
 };
-use crate::{encoder::Device, progress::Progress};
+use crate::{
+    encoder::{Device, finite},
+    progress::Progress,
+};
 
 /// More rows are missing than the run may lose.
 #[derive(Debug, thiserror::Error)]
@@ -187,8 +190,11 @@ impl Embedder for Worker<'_> {
             let mut outcomes: Vec<_> = slot.batch().rows.iter().map(|row| prepared.outcome(*row).clone()).collect();
             if column.is_scaled() {
                 scale_rows(&mut slot, column, aside, &mut outcomes)?;
-            } else if !slot.is_whole() {
-                slot.write_batch(0, aside)?;
+            } else {
+                if !slot.is_whole() {
+                    slot.write_batch(0, aside)?;
+                }
+                leave_out_infinite(&mut slot, column, &mut outcomes);
             }
             if let Some(extras) = seen.as_ref().and_then(|seen| seen.extras(at)) {
                 write_extras(&mut slot, writer, &extras)?;
@@ -207,6 +213,22 @@ fn write_extras(slot: &mut Slot<'_>, writer: &ColumnWriter, extras: &[(&str, Vec
         }
     }
     Ok(())
+}
+
+/// A row with a number that its element type can't hold, or with none at all, is missing: no decoder could learn from it.
+fn leave_out_infinite(slot: &mut Slot<'_>, column: &ModelColumn, outcomes: &mut [RowOutcome]) {
+    for (row, outcome) in slot.batch().rows.iter().zip(outcomes) {
+        let RowOutcome::Present { content } = *outcome else { continue };
+        if slot.row_mut(0, *row).is_some_and(|bytes| !finite(column.dtype, bytes)) {
+            let detail = match column.dtype {
+                Dtype::F16 => {
+                    "the embedding holds a number that f16 can't: beyond 65504, or none at all (f32 and bf16 hold larger ones)"
+                }
+                _ => "the embedding holds a number that is not finite",
+            };
+            *outcome = RowOutcome::Missing { reason: Reason::Other, detail: detail.to_owned(), content: Some(content) };
+        }
+    }
 }
 
 /// Writes the rows of an i8 column, which lie in `aside` as f32. A row that has no scale is missing.

@@ -4,6 +4,7 @@ mod commands;
 mod detector;
 mod fetching;
 mod gpt2;
+mod guards;
 mod journey;
 mod layers;
 mod provenance;

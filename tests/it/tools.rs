@@ -209,6 +209,7 @@ fn features_of_others_come_in_and_go_out() {
 
     // Rows of a data set: what the source lacks is missing, never made up.
     insta::assert_snapshot!(place.icecap("cache import drawn --column tsv --from f.tsv --format anderson-tsv --dataset recipe.toml --data .").bad(), @r"
+    144 rows: 144 new
     error: none of the 4 pictures of `f.tsv` is a row of the cache: there they are called `COCO_val2014_000000000000`, `COCO_val2014_000000000001`, `COCO_val2014_000000000002`, here `train-000000`, `train-000001`, `train-000002`
     hint: pictures are matched by id, then by file name without folder and extension, then by COCO's number; name the right data set with --dataset
     ");

@@ -10,10 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::DatasetError;
-
-/// A picture of more bytes is not read.
-const LARGEST_BYTES: u64 = 256 << 20;
+use super::{super::disk::LARGEST_BYTES, DatasetError};
 
 /// A tar as it was when it was listed.
 #[derive(Debug, Clone, PartialEq, Eq)]

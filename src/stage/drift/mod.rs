@@ -194,16 +194,18 @@ fn compare_row(one: &[f32], two: &[f32]) -> Compared {
     let (mut dot, mut squares, mut difference) = (0.0_f64, [0.0_f64; 2], 0.0_f32);
     for (a, b) in one.iter().zip(two) {
         dot += f64::from(*a) * f64::from(*b);
-        difference = difference.max((a - b).abs());
+        // What is no number is as far from any other as can be; two infinities are one.
+        let apart = if a.to_bits() == b.to_bits() || a == b { 0.0 } else { (a - b).abs() };
+        difference = difference.max(if apart.is_nan() { f32::INFINITY } else { apart });
     }
     for (square, numbers) in squares.iter_mut().zip([one, two]) {
         *square = numbers.iter().map(|number| f64::from(*number).powi(2)).sum();
     }
     let norms = squares.map(f64::sqrt);
-    // Two rows of zeros are alike, and one of them is like nothing else.
+    // Two rows of zeros are alike, and one of them is like nothing else; nor is a row with what is no number.
     let cosine = match norms {
         [0.0, 0.0] => 1.0,
-        _ if norms[0] * norms[1] == 0.0 => 0.0,
+        _ if norms[0] * norms[1] == 0.0 || !(norms[0] * norms[1]).is_finite() => 0.0,
         _ => (dot / (norms[0] * norms[1])).clamp(-1.0, 1.0),
     };
     Compared { cosine: cosine as f32, norms: norms.map(|norm| norm as f32), difference }
@@ -213,7 +215,10 @@ fn pairs(compared: &[Compared], id: &dyn Fn(usize) -> String) -> Pairs {
     let mut order: Vec<usize> = (0..compared.len()).collect();
     order.sort_by(|a, b| compared[*a].cosine.total_cmp(&compared[*b].cosine));
     let largest = (0..compared.len()).max_by(|a, b| compared[*a].difference.total_cmp(&compared[*b].difference));
-    let ratios = compared.iter().filter(|row| row.norms[0] > 0.0).map(|row| row.norms[1] / row.norms[0]);
+    let ratios = compared
+        .iter()
+        .filter(|row| row.norms[0] > 0.0 && row.norms.iter().all(|norm| norm.is_finite()))
+        .map(|row| row.norms[1] / row.norms[0]);
     Pairs {
         identical: compared.iter().filter(|row| row.difference == 0.0).count(),
         cosine: Spread::of(compared.iter().map(|row| row.cosine).collect()),
@@ -257,6 +262,12 @@ mod tests {
         assert_eq!(compare_row(&[1.0, 1.0], &[-1.0, -1.0]).cosine, -1.0);
         assert_eq!(compare_row(&[0.0; 2], &[0.0; 2]).cosine, 1.0);
         assert_eq!(compare_row(&[0.0; 2], &[1.0; 2]).cosine, 0.0);
+        let (none, infinite) = (f32::NAN, f32::INFINITY);
+        for (one, two) in [([none, 1.0], [1.0, 1.0]), ([1.0, 1.0], [1.0, none]), ([infinite, 1.0], [0.0, 1.0])] {
+            let found = compare_row(&one, &two);
+            assert_eq!((found.cosine, found.difference), (0.0, infinite));
+        }
+        assert_eq!(compare_row(&[none, infinite], &[none, infinite]).difference, 0.0);
     }
 
     #[test]

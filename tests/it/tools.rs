@@ -229,6 +229,7 @@ fn features_of_others_come_in_and_go_out() {
     );
     let line = "cache import coco --column tsv --from f.tsv --format anderson-tsv --dataset coco.toml --data .";
     insta::assert_snapshot!(place.icecap(line).bad(), @r"
+    3 rows: 3 new
     error: `f.tsv` lacks the features of 1 of 3 rows, more than the 5% that --max-missing allows
     hint: name all of the files, or the data set that they are of; or allow more, for example --max-missing 34%
     ");

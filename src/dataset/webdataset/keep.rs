@@ -7,9 +7,9 @@
 //! A tar grows as `00012.tar.partial`, a whole sample a write, and gets its name when all its rows are settled: then it is synced
 //! and renamed. What a kill leaves is taken up; half a sample at its end is cut off.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -92,8 +92,8 @@ struct Growing {
     file: Option<File>,
     path: PathBuf,
     finished: PathBuf,
-    /// The keys it holds.
-    keys: HashSet<String>,
+    /// The keys it holds, each with the address that its picture came from.
+    keys: HashMap<String, String>,
 }
 
 impl Keeper {
@@ -128,11 +128,21 @@ impl Keeper {
             std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
             std::collections::btree_map::Entry::Vacant(place) => place.insert(Growing::open(&self.folder, at)?),
         };
-        if tar.keys.contains(&key) {
-            return Ok(false);
+        if let Some(url) = tar.keys.get(&key) {
+            if url == kept.url {
+                return Ok(false);
+            }
+            // Another list, or another part of it: the tars' keys would name rows that they are not of.
+            let found = format!(
+                "`{key}` of {} is from `{url}`, and row {} from `{}`",
+                tar.finished.display(),
+                kept.row,
+                kept.url
+            );
+            return Err(KeepError::Foreign { folder: self.folder.clone(), found });
         }
         tar.append(&sample(&key, ending, kept).map_err(io_error("write", &tar.path))?)?;
-        tar.keys.insert(key);
+        tar.keys.insert(key, kept.url.to_owned());
         Ok(true)
     }
 
@@ -273,7 +283,7 @@ impl Growing {
 }
 
 /// Opens a partial tar behind its last whole sample, and tells which it has.
-fn take_up(path: &Path) -> Result<(File, HashSet<String>), KeepError> {
+fn take_up(path: &Path) -> Result<(File, HashMap<String, String>), KeepError> {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).open(path);
     let mut file = file.map_err(io_error("open", path))?;
@@ -282,20 +292,26 @@ fn take_up(path: &Path) -> Result<(File, HashSet<String>), KeepError> {
     Ok((file, keys))
 }
 
-/// The keys of the whole samples at a tar's beginning, and where the last of them ends.
-fn survey(file: &File) -> io::Result<(HashSet<String>, u64)> {
+/// Bytes of a sample's JSON at most.
+const LARGEST_ABOUT: u64 = 1 << 20;
+
+/// The keys of the whole samples at a tar's beginning with their addresses, and where the last of them ends.
+fn survey(file: &File) -> io::Result<(HashMap<String, String>, u64)> {
     let bytes = file.metadata()?.len();
-    let (mut keys, mut end) = (HashSet::new(), 0);
+    let (mut keys, mut end) = (HashMap::new(), 0);
     let mut archive = Archive::new(file);
     let mut entries = archive.entries_with_seek()?;
-    while let Some(Ok(entry)) = entries.next() {
+    while let Some(Ok(mut entry)) = entries.next() {
         let entry_end = entry.raw_file_position().saturating_add(entry.size());
         if entry_end > bytes {
             break;
         }
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         if let Some(key) = name.strip_suffix(".json") {
-            keys.insert(key.to_owned());
+            let mut about = Vec::new();
+            entry.by_ref().take(LARGEST_ABOUT).read_to_end(&mut about)?;
+            let about: serde_json::Value = serde_json::from_slice(&about).unwrap_or_default();
+            keys.insert(key.to_owned(), about["url"].as_str().unwrap_or_default().to_owned());
             // Beyond the file's end where the last block lacks its padding: it gets it.
             end = entry_end.next_multiple_of(512);
         }

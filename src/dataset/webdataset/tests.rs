@@ -309,7 +309,8 @@ fn a_kill_at_any_byte_costs_no_whole_sample_and_keeps_no_half_one() {
         let keeper = Keeper::open(&data.path("kept"), "id", rows()).unwrap();
         for row in rows() {
             let bytes = jpeg(&format!(" {row}"));
-            let kept = Kept { row, url: "", captions: &[], bytes: &bytes };
+            let url = format!("http://x/{row}");
+            let kept = Kept { row, url: &url, captions: &[], bytes: &bytes };
             // The JSON's last block may lack its padding and is whole all the same.
             let is_there = cut >= row as usize * sample - 256;
             assert_eq!(keeper.keep(&kept).unwrap(), !is_there, "row {row} of a tar cut at {cut}, {sample} a sample");
@@ -330,8 +331,14 @@ fn a_finished_tar_takes_a_picture_that_was_found_later() {
     keeper.settle(1).unwrap();
     drop(keeper);
     let keeper = Keeper::open(&folder, "id", [1, 4].into_iter()).unwrap();
-    let again = Kept { row: 1, url: "", captions: &[], bytes: &jpeg("other") };
+    let again = Kept { row: 1, url: "http://x/1", captions: &[], bytes: &jpeg("other") };
     assert!(!keeper.keep(&again).unwrap(), "it is there already");
+    let error = keeper.keep(&Kept { url: "http://y/2", ..again }).unwrap_err().to_string();
+    let error = error.replace(&format!("{}/", folder.parent().unwrap().display()), "");
+    insta::assert_snapshot!(error, @"
+    `kept` holds tars that are not of this cache: `000000001` of kept/00000.tar is from `http://x/1`, and row 1 from `http://y/2`
+    hint: give --keep-images a folder of its own
+    ");
     assert_eq!(names(&folder), ".lock 00000.tar icecap.json", "nothing is copied for nothing");
     keep(&keeper, 4);
     assert_eq!(data.load("train = 'kept'").unwrap().items.len(), 1, "the finished tar is whole meanwhile");

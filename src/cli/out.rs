@@ -5,6 +5,7 @@
 //! that is full loses data, so that is an error. stderr is a courtesy: no job fails because nobody listens.
 
 use std::{
+    borrow::Cow,
     fmt::{Arguments, Display},
     io::{self, Write},
 };
@@ -42,9 +43,22 @@ pub(super) fn line(text: Arguments<'_>) {
     raw(format_args!("{text}\n"));
 }
 
-/// Writes `text` to stderr as it is, if anyone takes it.
+/// Writes `text` to stderr, if anyone takes it. Names in it may come from a stranger's list or tar: what would steer the terminal
+/// is shown as an escape.
 pub(super) fn raw(text: Arguments<'_>) {
-    let _ = write(&mut io::stderr().lock(), text);
+    let _ = write(&mut io::stderr().lock(), format_args!("{}", harmless(&text.to_string())));
+}
+
+fn harmless(text: &str) -> Cow<'_, str> {
+    let steers = |letter: char| letter.is_control() && letter != '\n' && letter != '\t';
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if steers(letter) { shown.extend(letter.escape_default()) } else { shown.push(letter) }
+    }
+    Cow::Owned(shown)
 }
 
 /// A line on stderr, written as `eprintln!` is.
@@ -68,6 +82,12 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Err(self.0.into())
         }
+    }
+
+    #[test]
+    fn no_name_steers_the_terminal() {
+        assert_eq!(harmless("a\tb\nc"), "a\tb\nc");
+        assert_eq!(harmless("evil\u{1b}[2Jé"), "evil\\u{1b}[2Jé");
     }
 
     #[test]

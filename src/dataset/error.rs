@@ -87,12 +87,14 @@ pub enum DatasetError {
         hint: &'static str,
     },
     /// No image at all.
-    #[error("the data set `{name}` has no images under `{}`\nhint: check the paths in `[dataset]` and `--data`", data_dir.display())]
+    #[error("the data set `{name}` has no images under `{}`{}\nhint: check the paths in `[dataset]` and `--data`", data_dir.display(), notes.iter().map(|note| format!("\n  {note}")).collect::<String>())]
     Nothing {
         /// The data set.
         name: String,
         /// The data folder.
         data_dir: PathBuf,
+        /// What was seen on the way: tars that are cut off, images left out.
+        notes: Vec<String>,
     },
 }
 
@@ -135,8 +137,10 @@ mod tests {
         `side = 0` cannot be used in `[dataset]`
         hint: use 32 to 1024
         ");
-        insta::assert_snapshot!(DatasetError::Nothing { name: "folder".into(), data_dir: "data".into() }, @r"
+        let notes = vec!["`a.tar` is cut off at byte 7".to_owned()];
+        insta::assert_snapshot!(DatasetError::Nothing { name: "folder".into(), data_dir: "data".into(), notes }, @r"
         the data set `folder` has no images under `data`
+          `a.tar` is cut off at byte 7
         hint: check the paths in `[dataset]` and `--data`
         ");
     }

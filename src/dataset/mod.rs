@@ -160,7 +160,8 @@ pub fn load(spec: &DatasetSpec, data_dir: &Path) -> Result<Dataset, DatasetError
         DatasetSpec::Shapes(spec) => shapes::load(spec),
     }?;
     if dataset.items.is_empty() {
-        return Err(DatasetError::Nothing { name: dataset.name, data_dir: data_dir.to_owned() });
+        let (name, notes) = (dataset.name, dataset.notes);
+        return Err(DatasetError::Nothing { name, data_dir: data_dir.to_owned(), notes });
     }
     Ok(dataset)
 }

@@ -11,6 +11,7 @@ mod drift_tables;
 mod encode;
 mod error;
 mod plan;
+mod score_tables;
 mod sources;
 mod tables;
 mod train;

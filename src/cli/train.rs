@@ -5,14 +5,17 @@ use anyhow::Result;
 use super::{
     args::{Caption, Demo, Evaluate, ExportRun, Search, Shared, Train},
     bars::Bars,
-    tables,
+    score_tables, tables,
 };
 use crate::{
+    metrics::Plan,
     recipe::Recipe,
     stage::{
         caption::{CaptionOptions, caption as run_caption, write_attention},
         demo::{DemoOptions, demo as run_demo},
-        evaluate::{EvaluateOptions, SearchOptions, evaluate_results, evaluate_run, write_results},
+        evaluate::{
+            EvaluateOptions, Evaluation, Judging, Scored, SearchOptions, evaluate_results, evaluate_run, write_results,
+        },
         export_run::export_run as run_export,
         run::Run,
         train::{TrainOptions, train as run_train},
@@ -72,30 +75,57 @@ pub(super) fn caption(args: &Caption, shared: &Shared) -> Result<()> {
 }
 
 pub(super) fn evaluate(args: &Evaluate) -> Result<()> {
-    let evaluation = if args.subject.is_dir() {
+    let judging = Judging {
+        java: !args.no_java,
+        python: args.python.clone(),
+        bootstrap: (args.resamples > 0).then(|| Plan { resamples: args.resamples, ..Plan::default() }),
+    };
+    let is_run = args.subject.is_dir();
+    let evaluation = if is_run {
         let run = Run::open(&args.subject)?;
         let options = EvaluateOptions {
             split: args.split.clone(),
             cache: args.cache.clone(),
             search: search(&args.search),
             device: args.search.device.clone(),
+            judging,
         };
         evaluate_run(&run, &options, &Bars::new())?
     } else {
-        evaluate_results(&args.subject, args.annotations.as_deref())?
+        evaluate_results(&args.subject, args.annotations.as_deref(), &judging, &Bars::new())?
     };
     if let Some(output) = &args.output {
         write_results(output, &evaluation.results)?;
         eprintln!("{} captions are in {}", evaluation.results.len(), output.display());
     }
-    if evaluation.missing > 0 {
-        eprintln!("{} images have no embedding: their captions were made from nothing", evaluation.missing);
+    keep_per_image(args, is_run, &evaluation)?;
+    if evaluation.summary.missing > 0 {
+        eprintln!("{} images have no embedding: their captions were made from nothing", evaluation.summary.missing);
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&tables::scores_json(&evaluation))?);
+        println!("{}", serde_json::to_string_pretty(&evaluation.summary)?);
         return Ok(());
     }
-    print!("{}", tables::scores(&evaluation));
+    if !args.no_java {
+        score_tables::not_scored(&evaluation.summary).iter().for_each(|line| eprintln!("{line}"));
+    }
+    print!("{}", score_tables::scores(&evaluation.summary));
+    println!("{}", score_tables::wording(&evaluation.summary));
+    Ok(())
+}
+
+/// A file that was asked for must be written; where a run's folder takes none, the scores are shown all the same.
+fn keep_per_image(args: &Evaluate, is_run: bool, evaluation: &Evaluation) -> Result<()> {
+    if let Some(path) = &args.per_image {
+        Scored::from(evaluation).write(path)?;
+        eprintln!("each image's scores are in {}", path.display());
+    } else if is_run && !args.no_per_image {
+        let path = Scored::path(&args.subject, &args.split);
+        match Scored::from(evaluation).write(&path) {
+            Ok(()) => eprintln!("each image's scores are in {}", path.display()),
+            Err(error) => eprintln!("each image's scores are not kept: {error:#}"),
+        }
+    }
     Ok(())
 }
 

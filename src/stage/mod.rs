@@ -13,6 +13,7 @@ pub mod export;
 pub mod export_run;
 mod find;
 pub mod import;
+mod jars;
 pub mod model;
 mod numbers;
 mod pipeline;

@@ -73,8 +73,11 @@ def meteor(task):
         def answer():
             line = process.stdout.readline().decode().strip()
             if not line:
-                process.kill()
-                code = process.wait()
+                try:
+                    code = process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    code = process.wait()
                 said.seek(0)
                 raise failure("METEOR", code, said.read().decode(errors="replace"))
             return line

@@ -255,10 +255,12 @@ pub(super) struct Caption {
 
 /// Score a run, or anyone's COCO results file: BLEU-1..4, ROUGE-L, METEOR, SPICE, CIDEr, with intervals
 #[derive(Debug, Args)]
-#[command(after_help = "METEOR and SPICE run in Java, where it and pycocoevalcap are installed (make setup EXTRAS=metrics). A run's per-image \
+#[command(
+    after_help = "METEOR and SPICE run in Java, where it and pycocoevalcap are installed (make setup EXTRAS=metrics). A run's per-image \
     scores are kept in RUN/scores/SPLIT.json.\n\n\
     Example:\n  icecap evaluate runs/attention --beam 5 -o results.json\n  \
-    icecap evaluate results.json --annotations captions_val2017.json")]
+    icecap evaluate results.json --annotations captions_val2017.json"
+)]
 pub(super) struct Evaluate {
     /// A run's folder, or a results file: [{\"image_id\": .., \"caption\": ..}, ..]
     pub subject: PathBuf,

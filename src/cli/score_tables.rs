@@ -18,7 +18,9 @@ pub(super) fn scores(summary: &Summary) -> Table {
     row(format!("{} images", summary.images), &|column| percent(column.score));
     if let Some(intervals) = &summary.intervals {
         let confidence = 100.0 * intervals.plan.confidence;
-        let end = |end: fn(Interval) -> f64| move |column: &Column| column.interval.map_or_else(String::new, |of| percent(end(of)));
+        let end = |end: fn(Interval) -> f64| {
+            move |column: &Column| column.interval.map_or_else(String::new, |of| percent(end(of)))
+        };
         row(format!("{confidence:.0}% from"), &end(|interval| interval.low));
         row("to".to_owned(), &end(|interval| interval.high));
     }
@@ -48,9 +50,9 @@ fn columns(summary: &Summary) -> Vec<Column> {
 /// What the captions are like, in a line.
 pub(super) fn wording(summary: &Summary) -> String {
     let wording = &summary.wording;
-    let seen = summary.seen_in_training.map_or_else(String::new, |share| {
-        format!(", {:.1}% of them seen in training", 100.0 * share)
-    });
+    let seen = summary
+        .seen_in_training
+        .map_or_else(String::new, |share| format!(", {:.1}% of them seen in training", 100.0 * share));
     format!(
         "{} words used, {:.1} a caption; {} of {} captions distinct{seen}",
         wording.vocabulary, wording.mean_length, wording.distinct_captions, summary.images
@@ -91,13 +93,21 @@ mod tests {
     #[test]
     fn what_is_printed() {
         let mut summary = summary();
-        insta::assert_snapshot!(scores(&summary), @"");
-        insta::assert_snapshot!(wording(&summary), @"");
+        insta::assert_snapshot!(scores(&summary), @r"
+                     BLEU-1  BLEU-2  BLEU-3  BLEU-4  METEOR  ROUGE-L  CIDEr  objects
+        1000 images   61.00   43.00   29.00   20.00   19.00    45.00  51.23    70.00
+        95% from                              19.00                   48.00    66.00
+        to                                    21.00                   54.00    74.00
+        ");
+        insta::assert_snapshot!(wording(&summary), @"412 words used, 9.8 a caption; 873 of 1000 captions distinct, 3.1% of them seen in training");
         insta::assert_snapshot!(not_scored(&summary).join("\n"), @"SPICE is not scored: no models");
         summary.not_scored.insert("meteor".to_owned(), "no models".to_owned());
         insta::assert_snapshot!(not_scored(&summary).join("\n"), @"METEOR and SPICE are not scored: no models");
         (summary.intervals, summary.object_recall, summary.seen_in_training) = (None, None, None);
-        insta::assert_snapshot!(scores(&summary), @"");
-        insta::assert_snapshot!(wording(&summary), @"");
+        insta::assert_snapshot!(scores(&summary), @r"
+                     BLEU-1  BLEU-2  BLEU-3  BLEU-4  METEOR  ROUGE-L  CIDEr
+        1000 images   61.00   43.00   29.00   20.00   19.00    45.00  51.23
+        ");
+        insta::assert_snapshot!(wording(&summary), @"412 words used, 9.8 a caption; 873 of 1000 captions distinct");
     }
 }

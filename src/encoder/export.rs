@@ -20,7 +20,8 @@ const SCRIPT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/pipeline
 /// [`EncoderError::UnknownEncoder`], [`EncoderError::PythonNotFound`], and [`EncoderError::Export`] with the exporter's own message.
 pub fn export(name: &str, weights: &str, out: &Path, python: Option<&Path>) -> Result<(), EncoderError> {
     known::require(name)?;
-    let python = find_python(python).map_err(|looked| EncoderError::PythonNotFound { name: name.to_owned(), looked })?;
+    let python =
+        find_python(python).map_err(|looked| EncoderError::PythonNotFound { name: name.to_owned(), looked })?;
     let mut child = Command::new(&python)
         .args([OsString::from("-"), name.into(), "--weights".into(), weights.into(), "--output".into(), out.into()])
         .env("PYTHONIOENCODING", "utf-8")

@@ -129,7 +129,8 @@ mod tests {
         let scores = super::super::score(&candidates, &references).unwrap();
         let mut totals = Totals::default();
         scores.per_image.iter().for_each(|image| totals.add(&Totals::of(image), 1.0));
-        let close = |metric, wanted: f64| assert!((totals.score(metric) - wanted).abs() < 1e-12, "{metric:?}: {totals:?}");
+        let close =
+            |metric, wanted: f64| assert!((totals.score(metric) - wanted).abs() < 1e-12, "{metric:?}: {totals:?}");
         close(Metric::Bleu1, scores.bleu[0]);
         close(Metric::Bleu2, scores.bleu[1]);
         close(Metric::Bleu3, scores.bleu[2]);

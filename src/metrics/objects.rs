@@ -67,7 +67,8 @@ fn named(caption: &Caption) -> u128 {
     let (mut objects, mut at) = (0, 0);
     while at < words.len() {
         let phrases = (1..=LONGEST.min(words.len() - at)).rev();
-        let known = phrases.into_iter().find_map(|length| Some((length, PHRASES.get(&phrase(&words[at..at + length]))?)));
+        let known =
+            phrases.into_iter().find_map(|length| Some((length, PHRASES.get(&phrase(&words[at..at + length]))?)));
         let (length, bit) = known.map_or((1, 0), |(length, bit)| (length, *bit));
         objects |= bit;
         at += length;
@@ -135,7 +136,9 @@ mod tests {
     fn names(text: &str) -> Vec<&'static str> {
         let bits = named(&Caption::new(text));
         let lines = list();
-        let name = |(object, words): &(Option<usize>, Vec<&'static str>)| object.filter(|k| bits >> k & 1 == 1).map(|_| words[0]);
+        let name = |(object, words): &(Option<usize>, Vec<&'static str>)| {
+            object.filter(|k| bits >> k & 1 == 1).map(|_| words[0])
+        };
         lines.iter().filter_map(name).collect()
     }
 

@@ -95,7 +95,8 @@ impl Resampled {
         let parts: Vec<Vec<Totals>> = runs.iter().map(|run| run.iter().map(Totals::of).collect()).collect();
         let scores = |times: &[u32]| parts.iter().map(|run| scores(run, times)).collect::<Vec<_>>();
         let observed = scores(&vec![1; images]);
-        let drawn = (0..plan.resamples).into_par_iter().map(|number| scores(&draw(images, plan.seed, number))).collect();
+        let drawn =
+            (0..plan.resamples).into_par_iter().map(|number| scores(&draw(images, plan.seed, number))).collect();
         Ok(Self { plan, observed, drawn })
     }
 

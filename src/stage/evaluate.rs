@@ -130,8 +130,11 @@ fn judge(subject: Subject, judging: &Judging, progress: &dyn Progress) -> Result
     let captions: Vec<String> = results.iter().map(|entry| entry.caption.clone()).collect();
     let scores = metrics::score(&captions, &references)?;
     if let Some(first) = scores.per_image.iter().position(|image| image.counts.candidate_words == 0) {
-        let (count, id) = (scores.wording.empty_captions, &results[first].image_id);
-        progress.line(&format!("{count} captions have no words and score 0; the first is that of image {id}"));
+        let id = &results[first].image_id;
+        progress.line(&match scores.wording.empty_captions {
+            1 => format!("the caption of image {id} has no words and scores 0"),
+            empty => format!("{empty} captions have no words and score 0, the first that of image {id}"),
+        });
     }
     let jars = if judging.java {
         progress.start("METEOR and SPICE, in Java", None);

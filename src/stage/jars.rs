@@ -70,7 +70,9 @@ impl JarScores {
 pub(super) fn score(candidates: &[String], references: &[Vec<String>], python: Option<&Path>) -> JarScores {
     let python = match find_python(python) {
         Ok(python) => python,
-        Err(looked) => return JarScores::absent(&format!("no Python was found to run it; looked at {}", looked.join(", "))),
+        Err(looked) => {
+            return JarScores::absent(&format!("no Python was found to run it; looked at {}", looked.join(", ")));
+        }
     };
     let tokens = |captions: &Vec<String>| captions.iter().map(|caption| tokenize(caption)).collect::<Vec<_>>();
     let task = json!({

@@ -7,6 +7,7 @@ mod gpt2;
 mod journey;
 mod layers;
 mod regions;
+mod scores;
 mod sources;
 mod support;
 mod tools;

@@ -52,8 +52,11 @@ fn pairing_finds_a_difference_far_below_the_intervals_width() {
 fn noise_is_not_called_a_difference_more_often_than_it_may() {
     let mut called = 0;
     for seed in 0..200 {
-        let noise = |salt: u64| (0..60).map(|at| image((mix(at ^ mix(seed ^ salt)) % 1000) as f64 / 500.0, 5)).collect::<Vec<_>>();
-        let resampled = Resampled::draw(&[&noise(1 << 40), &noise(1 << 41)], Plan { resamples: 400, ..Plan::default() }).unwrap();
+        let noise = |salt: u64| {
+            (0..60).map(|at| image((mix(at ^ mix(seed ^ salt)) % 1000) as f64 / 500.0, 5)).collect::<Vec<_>>()
+        };
+        let resampled =
+            Resampled::draw(&[&noise(1 << 40), &noise(1 << 41)], Plan { resamples: 400, ..Plan::default() }).unwrap();
         called += usize::from(resampled.difference(0, 1, Metric::Cider).unwrap().significant);
     }
     assert!((2..=22).contains(&called), "{called} of 200 at a level of 5%");

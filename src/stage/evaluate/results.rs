@@ -2,7 +2,11 @@
 //!
 //! Must not know: runs. An id is compared as it is written: `1` and `"1"` are two images, as they are to COCO's tools.
 
-use std::{collections::{HashMap, HashSet}, fs, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -70,7 +74,10 @@ pub fn evaluate_results(
     }
     if entries.len() < images {
         let left = images - entries.len();
-        progress.line(&format!("{left} of the {images} images of `{}` have no caption here and are left out", annotations.display()));
+        progress.line(&format!(
+            "{left} of the {images} images of `{}` have no caption here and are left out",
+            annotations.display()
+        ));
     }
     let references = ids.iter().map(|id| references.remove(id).unwrap_or_default()).collect();
     judge(Subject { results: entries, references, training: None, missing: 0 }, judging, progress)

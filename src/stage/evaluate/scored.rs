@@ -134,9 +134,11 @@ impl Scored {
         if self.images.len() != other.images.len() {
             return Some(format!("one has `{}` images, the other `{}`", self.images.len(), other.images.len()));
         }
-        let (one, its) = self.images.iter().zip(&other.images).find(|(one, its)| {
-            one.image_id != its.image_id || one.references != its.references
-        })?;
+        let (one, its) = self
+            .images
+            .iter()
+            .zip(&other.images)
+            .find(|(one, its)| one.image_id != its.image_id || one.references != its.references)?;
         Some(if one.image_id == its.image_id {
             format!("the references of image {} differ", one.image_id)
         } else {

@@ -70,7 +70,10 @@ impl Summary {
             ("meteor", jars.meteor.reason()),
             ("spice", jars.spice.reason()),
             ("object_recall", object_recall.is_none().then_some("the references name none of COCO's 80 objects")),
-            ("seen_in_training", seen_in_training.is_none().then_some("a results file comes without training captions")),
+            (
+                "seen_in_training",
+                seen_in_training.is_none().then_some("a results file comes without training captions"),
+            ),
         ];
         let reason = |(name, reason): (&str, Option<&str>)| Some((name.to_owned(), reason?.to_owned()));
         Ok(Self {

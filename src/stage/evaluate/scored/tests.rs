@@ -19,8 +19,13 @@ fn scored(results: &Value, truth: &[(u64, &str)]) -> Scored {
     Scored::from(&evaluate_results(&captions, Some(&annotations), &judging, &Silent).unwrap())
 }
 
-const TRUTH: [(u64, &str); 5] =
-    [(1, "a dog runs in the grass"), (1, "the dog is running"), (2, "a man rides a horse"), (2, "a man on a horse"), (3, "blue")];
+const TRUTH: [(u64, &str); 5] = [
+    (1, "a dog runs in the grass"),
+    (1, "the dog is running"),
+    (2, "a man rides a horse"),
+    (2, "a man on a horse"),
+    (3, "blue"),
+];
 
 fn example() -> Scored {
     let results = json!([
@@ -74,9 +79,12 @@ fn what_is_not_such_a_file() {
         let error = Scored::read(&path).unwrap_err();
         error.to_string().replace(&folder.path().display().to_string(), "runs/a")
     };
-    insta::assert_snapshot!(refused(r#"{"format": 9}"#), @"");
-    insta::assert_snapshot!(refused("[]"), @"");
-    insta::assert_snapshot!(refused(r#"{"format": 1}"#), @"");
+    insta::assert_snapshot!(refused(r#"{"format": 9}"#), @r"
+    `runs/a/scores.json` holds scores of format `9`, and this icecap reads `1`
+    hint: run `icecap evaluate` again
+    ");
+    insta::assert_snapshot!(refused("[]"), @"`runs/a/scores.json` is not a file of per-image scores, as `icecap evaluate` writes it");
+    insta::assert_snapshot!(refused(r#"{"format": 1}"#), @"`runs/a/scores.json` is not a file of per-image scores, as `icecap evaluate` writes it");
 }
 
 #[test]
@@ -89,12 +97,22 @@ fn files_of_other_images_are_not_compared() {
     let mut fewer = one.clone();
     fewer.images.pop();
     let beside = |other: Scored| {
-        let error = same_images(&[("runs/a/scores/val.json".into(), one.clone()), ("runs/b/scores/val.json".into(), other)]);
+        let error =
+            same_images(&[("runs/a/scores/val.json".into(), one.clone()), ("runs/b/scores/val.json".into(), other)]);
         error.unwrap_err().to_string()
     };
-    insta::assert_snapshot!(beside(references), @"");
-    insta::assert_snapshot!(beside(order), @"");
-    insta::assert_snapshot!(beside(fewer), @"");
+    insta::assert_snapshot!(beside(references), @r"
+    `runs/a/scores/val.json` and `runs/b/scores/val.json` can't stand in one table: the references of image 1 differ
+    hint: evaluate both on the same split of the same cache
+    ");
+    insta::assert_snapshot!(beside(order), @r"
+    `runs/a/scores/val.json` and `runs/b/scores/val.json` can't stand in one table: where one has image 2, the other has 3
+    hint: evaluate both on the same split of the same cache
+    ");
+    insta::assert_snapshot!(beside(fewer), @r"
+    `runs/a/scores/val.json` and `runs/b/scores/val.json` can't stand in one table: one has `3` images, the other `2`
+    hint: evaluate both on the same split of the same cache
+    ");
     assert!(same_images(&[("a".into(), one.clone()), ("b".into(), one)]).is_ok());
     assert!(same_images(&[]).is_ok());
 }

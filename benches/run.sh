@@ -7,7 +7,13 @@ for bench in parity.py reading.py stage_one.py; do
   printf '\n== benches/%s\n' "$bench"
   "$python" "benches/$bench" || echo "(that one failed)"
 done
-captions=${ICECAP_DATA:-../shared/data}/flickr8k/Flickr8k.token.txt
+data=${ICECAP_DATA:-../shared/data}
+coco=$data/captions/captions_val2017.json
+if [ -f "$coco" ]; then
+  printf '\n== benches/metrics_parity.py, COCO val2017\n'
+  "$python" benches/metrics_parity.py --captions "$coco" --java || echo "(that one failed)"
+fi
+captions=$data/flickr8k/Flickr8k.token.txt
 if [ -f "$captions" ]; then
   for mode in "" --speed; do
     printf '\n== benches/metrics_parity.py %s\n' "$mode"

@@ -3,6 +3,7 @@
 # Can be run at any time: it does nothing when all is in place, and starts afresh where an earlier run was broken off.
 #   GPU=1        take ONNX Runtime with its CUDA provider (the default where an NVIDIA driver is found; GPU=0 refuses it)
 #   EXTRAS=bench what the benchmarks compare against (h5py, pycocoevalcap)
+#   EXTRAS=metrics METEOR and SPICE for `icecap evaluate` (pycocoevalcap; they run in Java)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -60,6 +61,9 @@ if [ -n "${EXTRAS:-}" ]; then
   [ -f "$extra" ] || die "no extras are called \`$EXTRAS\`" "known: $(cd setup && ls requirements-*.lock | sed 's/requirements-//; s/\.lock//' | grep -v -e gpu -e uv | tr '\n' ' ')"
   ensure_uv
   "$uv" pip install --quiet --python .venv/bin/python --require-hashes -r "$extra"
+  if [ "$EXTRAS" = metrics ] && ! command -v java >/dev/null; then
+    say "\`java\` was not found: METEOR and SPICE need one (Debian: apt install default-jre-headless)"
+  fi
 fi
 
 torch=$(echo .venv/lib/python3*/site-packages/torch)

@@ -273,10 +273,14 @@ pub(super) struct Caption {
     pub json: bool,
 }
 
-/// Score a run, or anyone's COCO results file: BLEU-1..4, ROUGE-L, CIDEr
+/// Score a run, or anyone's COCO results file: BLEU-1..4, ROUGE-L, METEOR, SPICE, CIDEr, with intervals
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  icecap evaluate runs/attention --beam 5 -o results.json\n  \
-    icecap evaluate results.json --annotations captions_val2017.json")]
+#[command(
+    after_help = "METEOR and SPICE run in Java, where it and pycocoevalcap are installed (make setup EXTRAS=metrics). A run's per-image \
+    scores are kept in RUN/scores/SPLIT.json.\n\n\
+    Example:\n  icecap evaluate runs/attention --beam 5 -o results.json\n  \
+    icecap evaluate results.json --annotations captions_val2017.json"
+)]
 pub(super) struct Evaluate {
     /// A run's folder, or a results file: [{\"image_id\": .., \"caption\": ..}, ..]
     pub subject: PathBuf,
@@ -294,6 +298,21 @@ pub(super) struct Evaluate {
     /// Write the captions here, as a COCO results file
     #[arg(short, long, value_name = "RESULTS.json")]
     pub output: Option<PathBuf>,
+    /// Keep each image's scores here (a run's: else in its folder)
+    #[arg(long, value_name = "FILE", conflicts_with = "no_per_image")]
+    pub per_image: Option<PathBuf>,
+    /// Keep no per-image scores
+    #[arg(long)]
+    pub no_per_image: bool,
+    /// Leave out METEOR and SPICE, which take from seconds to minutes
+    #[arg(long)]
+    pub no_java: bool,
+    /// Python that has pycocoevalcap (else ICECAP_PYTHON, VIRTUAL_ENV, .venv, python3)
+    #[arg(long, value_name = "FILE")]
+    pub python: Option<PathBuf>,
+    /// How often the images are drawn anew for the 95% intervals; 0 for none
+    #[arg(long, value_name = "N", default_value_t = crate::metrics::Plan::default().resamples)]
+    pub resamples: usize,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

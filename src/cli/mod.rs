@@ -12,6 +12,7 @@ mod encode;
 mod error;
 mod out;
 mod plan;
+mod score_tables;
 mod sources;
 mod tables;
 mod train;

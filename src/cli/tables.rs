@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashSet};
 use anyhow::Result;
 use icecap_cache::{Cache, ColumnState, Rows};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::{
     encoder::TensorInfo,
@@ -13,7 +12,6 @@ use crate::{
     stage::{
         demo::DemoReport,
         encode::EncodeReport,
-        evaluate::Evaluation,
         missing::MissingPicture,
         provider::{self, Provider},
         train::TrainReport,
@@ -193,28 +191,6 @@ pub(super) fn splits(rows: &Rows) -> String {
         .map(|(split, count)| format!("{count} {}", if split.is_empty() { "in no split" } else { split }))
         .collect();
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
-}
-
-pub(super) fn scores(evaluation: &Evaluation) -> Table {
-    let scores = &evaluation.scores;
-    let mut table = Table::new(&["images", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"]);
-    let percent = |value: f64| format!("{:.2}", 100.0 * value);
-    let mut row = vec![scores.images.to_string()];
-    row.extend(scores.bleu.iter().map(|bleu| percent(*bleu)));
-    row.extend([percent(scores.rouge_l), percent(scores.cider)]);
-    table.row(row);
-    table
-}
-
-pub(super) fn scores_json(evaluation: &Evaluation) -> Value {
-    let scores = &evaluation.scores;
-    json!({
-        "images": scores.images,
-        "missing": evaluation.missing,
-        "bleu": scores.bleu,
-        "rouge_l": scores.rouge_l,
-        "cider": scores.cider,
-    })
 }
 
 pub(super) fn trained_line(report: &TrainReport) -> String {

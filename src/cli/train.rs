@@ -6,14 +6,18 @@ use serde_json::Value;
 use super::{
     args::{Caption, Demo, Evaluate, ExportRun, Search, Shared, Train},
     bars::Bars,
-    out, tables,
+    out, score_tables, tables,
 };
 use crate::{
+    metrics::Plan,
     recipe::Recipe,
     stage::{
         caption::{CaptionOptions, Refused, caption as run_caption, write_attention},
         demo::{DemoOptions, demo as run_demo},
-        evaluate::{EvaluateError, EvaluateOptions, SearchOptions, evaluate_results, evaluate_run, write_results},
+        evaluate::{
+            EvaluateError, EvaluateOptions, Evaluation, Judging, Scored, SearchOptions, evaluate_results, evaluate_run,
+            write_results,
+        },
         export_run::export_run as run_export,
         run::Run,
         tail::export_encoder,
@@ -123,29 +127,60 @@ fn check_subject(args: &Evaluate) -> Result<(), EvaluateError> {
 
 pub(super) fn evaluate(args: &Evaluate) -> Result<()> {
     check_subject(args)?;
-    let evaluation = if args.subject.is_dir() {
+    let judging = Judging {
+        java: !args.no_java,
+        python: args.python.clone(),
+        bootstrap: (args.resamples > 0).then(|| Plan { resamples: args.resamples, ..Plan::default() }),
+    };
+    let is_run = args.subject.is_dir();
+    let evaluation = if is_run {
         let run = Run::open(&args.subject)?;
         let options = EvaluateOptions {
-            split: args.split.clone().unwrap_or_else(|| "val".to_owned()),
+            split: split(args),
             cache: args.cache.clone(),
             search: search(&args.search),
             device: args.search.device.clone(),
+            judging,
         };
         evaluate_run(&run, &options, &Bars::new())?
     } else {
-        evaluate_results(&args.subject, args.annotations.as_deref())?
+        evaluate_results(&args.subject, args.annotations.as_deref(), &judging, &Bars::new())?
     };
     if let Some(output) = &args.output {
         write_results(output, &evaluation.results)?;
         out::note!("{} captions are in {}", evaluation.results.len(), output.display());
     }
-    if evaluation.missing > 0 {
-        out::note!("{} images have no embedding: their captions were made from nothing", evaluation.missing);
+    keep_per_image(args, is_run, &evaluation)?;
+    if evaluation.summary.missing > 0 {
+        out::note!("{} images have no embedding: their captions were made from nothing", evaluation.summary.missing);
     }
     if args.json {
-        return out::json(&tables::scores_json(&evaluation));
+        return out::json(&evaluation.summary);
     }
-    out::data(tables::scores(&evaluation))
+    if !args.no_java {
+        score_tables::not_scored(&evaluation.summary).iter().for_each(|line| out::note!("{line}"));
+    }
+    out::data(score_tables::scores(&evaluation.summary))?;
+    out::data(format_args!("{}\n", score_tables::wording(&evaluation.summary)))
+}
+
+fn split(args: &Evaluate) -> String {
+    args.split.clone().unwrap_or_else(|| "val".to_owned())
+}
+
+/// A file that was asked for must be written; where a run's folder takes none, the scores are shown all the same.
+fn keep_per_image(args: &Evaluate, is_run: bool, evaluation: &Evaluation) -> Result<()> {
+    if let Some(path) = &args.per_image {
+        Scored::from(evaluation).write(path)?;
+        out::note!("each image's scores are in {}", path.display());
+    } else if is_run && !args.no_per_image {
+        let path = Scored::path(&args.subject, &split(args));
+        match Scored::from(evaluation).write(&path) {
+            Ok(()) => out::note!("each image's scores are in {}", path.display()),
+            Err(error) => out::note!("each image's scores are not kept: {error:#}"),
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn export_run(args: &ExportRun) -> Result<()> {

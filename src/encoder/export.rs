@@ -20,7 +20,8 @@ const SCRIPT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/pipeline
 /// [`EncoderError::UnknownEncoder`], [`EncoderError::PythonNotFound`], and [`EncoderError::Export`] with the exporter's own message.
 pub fn export(name: &str, weights: &str, out: &Path, python: Option<&Path>) -> Result<(), EncoderError> {
     known::require(name)?;
-    let python = find_python(name, python)?;
+    let python =
+        find_python(python).map_err(|looked| EncoderError::PythonNotFound { name: name.to_owned(), looked })?;
     if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(EncoderError::io(folder))?;
     }
@@ -58,14 +59,14 @@ fn message(stderr: &str) -> String {
     }
 }
 
-fn find_python(name: &str, named: Option<&Path>) -> Result<PathBuf, EncoderError> {
+/// The Python that icecap's scripts run in: see [`export`]. It may lack the packages that a script needs.
+///
+/// # Errors
+/// The places that were looked at, where there is none.
+pub fn find_python(named: Option<&Path>) -> Result<PathBuf, Vec<String>> {
     let variable = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(path) = named.map(Path::to_path_buf).or_else(|| variable("ICECAP_PYTHON")) {
-        return if path.exists() {
-            Ok(path)
-        } else {
-            Err(not_found(name, vec![format!("`{}` (named)", path.display())]))
-        };
+        return if path.exists() { Ok(path) } else { Err(vec![format!("`{}` (named)", path.display())]) };
     }
     let venvs = [
         (variable("VIRTUAL_ENV"), "VIRTUAL_ENV"),
@@ -87,11 +88,7 @@ fn find_python(name: &str, named: Option<&Path>) -> Result<PathBuf, EncoderError
         return Ok(system);
     }
     looked.push("`python3` (the PATH)".to_owned());
-    Err(not_found(name, looked))
-}
-
-fn not_found(name: &str, looked: Vec<String>) -> EncoderError {
-    EncoderError::PythonNotFound { name: name.to_owned(), looked }
+    Err(looked)
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ mod taps;
 pub use compile::{CompiledEncoder, OutputInfo, compile};
 pub use device::{Device, Devices};
 pub use error::EncoderError;
-pub use export::export;
+pub use export::{export, find_python};
 pub use inspect::{TensorInfo, inspect, inspect_at};
 pub use known::{Known, absent, known};
 pub use metadata::{ModelMetadata, read_metadata};

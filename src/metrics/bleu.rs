@@ -13,7 +13,7 @@ const TINY: f64 = 1e-15;
 const SMALL: f64 = 1e-9;
 
 /// The counts that BLEU is made of; those of a corpus are the sums of its images'.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
     /// Words in the candidates.
     pub candidate_words: u64,

@@ -22,6 +22,16 @@ pub enum MetricsError {
     /// Nothing to average over.
     #[error("no images to score\nhint: the results and the annotations may name different images")]
     NoImages,
+    /// Runs scored on different numbers of images have no resamples in common.
+    #[error(
+        "`{first}` images of one run and `{other}` of another can't be compared\nhint: score both on the same images, in the same order"
+    )]
+    OtherImages {
+        /// Images of the first run.
+        first: usize,
+        /// Images of the other.
+        other: usize,
+    },
 }
 
 #[cfg(test)]
@@ -37,6 +47,10 @@ mod tests {
         insta::assert_snapshot!(MetricsError::NoReferences { image: 7 }, @r"
         image `7` has no reference captions
         hint: leave the image out, or give it one reference at least
+        ");
+        insta::assert_snapshot!(MetricsError::OtherImages { first: 1000, other: 500 }, @r"
+        `1000` images of one run and `500` of another can't be compared
+        hint: score both on the same images, in the same order
         ");
         insta::assert_snapshot!(MetricsError::NoImages, @r"
         no images to score

@@ -4,18 +4,27 @@
 //!
 //! Tokenizing is part of the score and not the caller's affair: published numbers rest on one tokenizer ([`ptb`]), and
 //! another one moves CIDEr by whole points.
+#![doc = include_str!("README.md")]
 
 pub mod bleu;
 pub mod cider;
 mod error;
+mod metric;
 pub mod ngrams;
+pub mod objects;
 pub mod ptb;
+pub mod resample;
 pub mod rouge_l;
+pub mod wording;
 
 use rayon::prelude::*;
 
 pub use error::MetricsError;
+pub use metric::{Metric, Totals};
 use ngrams::Caption;
+pub use objects::Objects;
+pub use resample::{Interval, Plan, Resampled};
+pub use wording::{Wording, seen_in_training};
 
 /// Scores of a set of images.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -30,19 +39,27 @@ pub struct Scores {
     pub images: usize,
     /// The counts that the corpus BLEU is made of.
     pub counts: bleu::Counts,
+    /// Objects that the references name, and how many of them the captions name.
+    pub objects: Objects,
+    /// What the captions are like, right or wrong.
+    pub wording: Wording,
     /// Scores of each image, in input order.
     pub per_image: Vec<ImageScores>,
 }
 
-/// Scores of one image.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+/// Scores of one image: all that the corpus's scores are made of, so that any selection of images can be scored again.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ImageScores {
-    /// BLEU-1 to BLEU-4 of this image alone.
+    /// BLEU-1 to BLEU-4 of this image alone, not smoothed: 0 to 1e-4 where an order has no match.
     pub bleu: [f64; 4],
     /// ROUGE-L.
     pub rouge_l: f64,
     /// CIDEr-D, rarity counted over the references of all images.
     pub cider: f64,
+    /// What the corpus's BLEU is summed up from.
+    pub counts: bleu::Counts,
+    /// Objects that the references name, and how many of them the caption names.
+    pub objects: Objects,
 }
 
 /// Scores raw captions: one candidate an image against that image's references.
@@ -98,19 +115,24 @@ fn score_prepared(candidates: &[Caption], references: &[Vec<Caption>], frequency
     let counts = bleu::count(candidates, references);
     let rouge_l = rouge_l::score(candidates, references);
     let cider = cider::score_with(frequency, candidates, references);
-    let total = counts.iter().fold(bleu::Counts::default(), |sum, image| sum.plus(image));
-    let one = |((counts, &rouge_l), &cider): ((&bleu::Counts, &f64), &f64)| ImageScores {
-        bleu: counts.bleu(),
-        rouge_l,
-        cider,
+    let objects = objects::count(candidates, references);
+    let one = |image: usize| ImageScores {
+        bleu: counts[image].bleu(),
+        rouge_l: rouge_l[image],
+        cider: cider[image],
+        counts: counts[image],
+        objects: objects[image],
     };
+    let total = counts.iter().fold(bleu::Counts::default(), |sum, image| sum.plus(image));
     Scores {
         bleu: total.bleu(),
         rouge_l: mean(&rouge_l),
         cider: mean(&cider),
         images: candidates.len(),
         counts: total,
-        per_image: counts.iter().zip(&rouge_l).zip(&cider).map(one).collect(),
+        objects: objects.iter().fold(Objects::default(), |sum, image| sum.plus(image)),
+        wording: Wording::of(candidates),
+        per_image: (0..candidates.len()).map(one).collect(),
     }
 }
 

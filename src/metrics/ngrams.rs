@@ -49,6 +49,18 @@ impl Caption {
         self.words.is_empty()
     }
 
+    /// Hashes of the words, in reading order.
+    #[must_use]
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// One number for the whole caption: equal where the words and their order are.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        phrase(&self.words)
+    }
+
     /// Hashes of what stands between single spaces: an empty caption is one empty piece, and a token that holds a
     /// no-break space is one piece but two words. ROUGE-L counts these.
     #[must_use]
@@ -93,12 +105,22 @@ fn count(words: &[u64]) -> (Vec<(u64, u32)>, [usize; ORDERS]) {
     (grams, ends)
 }
 
+/// The hash of some words in a row, as it stands among the n-grams; 0 where there are none.
+pub(super) fn phrase(words: &[u64]) -> u64 {
+    let Some((first, rest)) = words.split_first() else { return 0 };
+    rest.iter().fold(mix(*first), |hash, next| join(hash, *next))
+}
+
 /// Turns the hashes of all `order`-word n-grams into those of `order + 1` words.
 fn extend_by_one_word(hashes: &mut Vec<u64>, words: &[u64], order: usize) {
     hashes.truncate(words.len().saturating_sub(order));
     for (hash, next) in hashes.iter_mut().zip(words.iter().skip(order)) {
-        *hash = mix(hash.rotate_left(23) ^ next);
+        *hash = join(*hash, *next);
     }
+}
+
+fn join(hash: u64, next: u64) -> u64 {
+    mix(hash.rotate_left(23) ^ next)
 }
 
 /// Merges runs of equal hashes in the sorted tail of `grams` that begins at `start`.
@@ -193,6 +215,15 @@ mod tests {
         let (ab, ba) = (Caption::new("a b"), Caption::new("b a"));
         assert_eq!(ab.grams(0), ba.grams(0));
         assert_ne!(ab.grams(1), ba.grams(1));
+    }
+
+    #[test]
+    fn a_phrase_is_one_of_the_grams() {
+        let caption = Caption::new("a hot dog");
+        assert!(caption.grams(1).iter().any(|gram| gram.0 == phrase(&caption.words()[1..])));
+        assert_eq!(caption.digest(), caption.grams(2)[0].0);
+        assert_eq!(Caption::new("").digest(), 0);
+        assert_ne!(Caption::new("a dog hot").digest(), caption.digest());
     }
 
     #[test]

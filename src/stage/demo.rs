@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{
     caption::{CaptionOptions, caption},
     encode::{EncodeOptions, EncodeReport, encode},
-    evaluate::{EvaluateOptions, SearchOptions, evaluate_run},
+    evaluate::{EvaluateOptions, Judging, SearchOptions, evaluate_run},
     run::{Run, RunError},
     train::{TrainOptions, TrainReport, train},
 };
@@ -197,6 +197,7 @@ fn trial(
         cache: Some(cache.to_owned()),
         search: SearchOptions::default(),
         device: "cpu".to_owned(),
+        judging: Judging::default(),
     };
     let evaluation = evaluate_run(&run, &evaluate_options, progress)?;
     let truths = dataset::load(&recipe.dataset, &options.out)?;

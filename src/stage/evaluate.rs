@@ -1,26 +1,33 @@
 //! `icecap evaluate`: captions a split with a run, or takes anyone's results file, and scores them.
+//!
+//! Must not know: how anything is shown. Runs and results files meet in `judge`: whoever wrote the captions, they are scored in one way.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs,
-    path::{Path, PathBuf},
-};
+mod error;
+mod results;
+mod scored;
+mod summary;
 
-use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+use anyhow::Result;
 use icecap_cache::Cache;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::{
+    jars::{self, JarScores},
     run::Run,
     train::{captions_of, keep_encoded},
 };
 use crate::{
-    batch,
+    batch, dataset,
     decoder::{self, DecodeSpec, Method},
-    metrics::{self, Scores},
+    metrics::{self, Plan, Scores},
     progress::Progress,
 };
+
+pub use error::EvaluateError;
+pub use results::{ResultEntry, evaluate_results, write_results};
+pub use scored::{Made, Scored, ScoredImage, same_images};
+pub use summary::{Intervals, Summary};
 
 /// Images whose captions are searched for at once.
 const IMAGES_AT_ONCE: usize = 128;
@@ -36,15 +43,19 @@ pub struct EvaluateOptions {
     pub search: SearchOptions,
     /// `cpu`, `cuda`, `cuda:N`.
     pub device: String,
+    /// How the captions are scored.
+    pub judging: Judging,
 }
 
-/// One caption of a COCO results file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ResultEntry {
-    /// The image: a number where the data set has numbers, else its name.
-    pub image_id: Value,
-    /// The caption.
-    pub caption: String,
+/// How captions are scored.
+#[derive(Debug, Clone, Default)]
+pub struct Judging {
+    /// Run METEOR and SPICE too, where they are installed.
+    pub java: bool,
+    /// The Python that runs them, where it isn't the one of `make setup`.
+    pub python: Option<PathBuf>,
+    /// How intervals are found; none without.
+    pub bootstrap: Option<Plan>,
 }
 
 /// Captions and how good they are.
@@ -52,82 +63,15 @@ pub struct ResultEntry {
 pub struct Evaluation {
     /// One caption an image.
     pub results: Vec<ResultEntry>,
-    /// Their scores.
+    /// Each image's references.
+    pub references: Vec<Vec<String>>,
+    /// The scores that are computed here.
     pub scores: Scores,
-    /// Images of the split without an embedding: captioned from nothing, and counted.
-    pub missing: usize,
-}
-
-/// Files that can't be scored.
-#[derive(Debug, thiserror::Error)]
-pub enum EvaluateError {
-    /// The split has no captioned rows.
-    #[error("the cache `{}` has no captioned rows of the split `{split}`\nhint: its splits: {known}", cache.display())]
-    NoRows {
-        /// The cache.
-        cache: PathBuf,
-        /// The split.
-        split: String,
-        /// The splits that it has.
-        known: String,
-    },
-    /// Not JSON of the expected form.
-    #[error("`{}` is not {expected}", path.display())]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// What it should be.
-        expected: &'static str,
-        /// Where it isn't.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// An image has several captions.
-    #[error("`{}` has more than one caption for image {id}\nhint: a results file holds one caption an image", path.display())]
-    Repeated {
-        /// The file.
-        path: PathBuf,
-        /// The image.
-        id: String,
-    },
-    /// Images without references.
-    #[error(
-        "`{}` captions {count} images that `{}` doesn't have: {ids}\nhint: give the annotations of the same split", results.display(), annotations.display()
-    )]
-    Unknown {
-        /// The results.
-        results: PathBuf,
-        /// The annotations.
-        annotations: PathBuf,
-        /// How many.
-        count: usize,
-        /// The first of them.
-        ids: String,
-    },
-    /// Neither a run nor a file.
-    #[error("there is nothing at `{}`\nhint: give the folder of a run, or a results file with --annotations captions.json", path.display())]
-    Nothing {
-        /// What was given.
-        path: PathBuf,
-    },
-    /// An option that the subject has no use for.
-    #[error("`{option}` is for {meant}, and `{}` is {found}\nhint: leave `{option}` out", path.display())]
-    Useless {
-        /// The option.
-        option: &'static str,
-        /// What it is for.
-        meant: &'static str,
-        /// The subject.
-        path: PathBuf,
-        /// What the subject is.
-        found: &'static str,
-    },
-    /// A results file came without references.
-    #[error("`{}` is a results file, and there is nothing to compare it with\nhint: give the references by --annotations captions.json", path.display())]
-    NoAnnotations {
-        /// The file.
-        path: PathBuf,
-    },
+    /// All that is said of the captions as a whole.
+    pub summary: Summary,
+    /// How the captions were made, where a run made them.
+    pub made: Option<Made>,
+    jars: JarScores,
 }
 
 /// Captions the rows of a split with `run` and scores them.
@@ -160,14 +104,49 @@ pub fn evaluate_run(run: &Run, options: &EvaluateOptions, progress: &dyn Progres
         progress.advance(rows.len() as u64);
     }
     progress.finish();
-    let references: Vec<Vec<String>> = wanted.iter().map(|row| captions_of(rows, *row)).collect();
+    let training = rows.split_rows(dataset::TRAIN).into_iter().flat_map(|row| captions_of(rows, row)).collect();
+    let entry = |(row, caption)| ResultEntry { image_id: results::image_id(&rows.id(row)), caption };
+    let subject = Subject {
+        references: wanted.iter().map(|row| captions_of(rows, *row)).collect(),
+        results: wanted.into_iter().zip(captions).map(entry).collect(),
+        training: Some(training),
+        missing,
+    };
+    let made = Made { run: run.folder.clone(), split: options.split.clone(), search: spec };
+    Ok(Evaluation { made: Some(made), ..judge(subject, &options.judging, progress)? })
+}
+
+/// Captions with what they are compared with.
+struct Subject {
+    results: Vec<ResultEntry>,
+    references: Vec<Vec<String>>,
+    /// The captions that were trained on, where they are known.
+    training: Option<Vec<String>>,
+    missing: usize,
+}
+
+fn judge(subject: Subject, judging: &Judging, progress: &dyn Progress) -> Result<Evaluation> {
+    let Subject { results, references, training, missing } = subject;
+    let captions: Vec<String> = results.iter().map(|entry| entry.caption.clone()).collect();
     let scores = metrics::score(&captions, &references)?;
-    let results = wanted
-        .iter()
-        .zip(captions)
-        .map(|(row, caption)| ResultEntry { image_id: image_id(&rows.id(*row)), caption })
-        .collect();
-    Ok(Evaluation { results, scores, missing })
+    if let Some(first) = scores.per_image.iter().position(|image| image.counts.candidate_words == 0) {
+        let id = &results[first].image_id;
+        progress.line(&match scores.wording.empty_captions {
+            1 => format!("the caption of image {id} has no words and scores 0"),
+            empty => format!("{empty} captions have no words and score 0, the first that of image {id}"),
+        });
+    }
+    let jars = if judging.java {
+        progress.start("METEOR and SPICE, in Java", None);
+        let scores = jars::score(&captions, &references, judging.python.as_deref());
+        progress.finish();
+        scores
+    } else {
+        JarScores::absent("left out")
+    };
+    let seen = training.map(|training| metrics::seen_in_training(&captions, &training));
+    let summary = Summary::of(&scores, &jars, seen, missing, judging.bootstrap)?;
+    Ok(Evaluation { results, references, scores, summary, made: None, jars })
 }
 
 /// What is said of the search beside the recipe; what isn't said stays the recipe's.
@@ -216,69 +195,4 @@ impl SearchOptions {
         spec.check()?;
         Ok(spec)
     }
-}
-
-/// A number where the id is one, as COCO's tools expect.
-fn image_id(id: &str) -> Value {
-    let number = id.parse::<u64>().ok().filter(|number| number.to_string() == id);
-    number.map_or_else(|| Value::from(id), Value::from)
-}
-
-/// The part of a COCO captions file that scoring needs.
-#[derive(Debug, Deserialize)]
-struct Annotations {
-    annotations: Vec<Annotation>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Annotation {
-    image_id: Value,
-    caption: String,
-}
-
-/// Scores a COCO results file against a COCO captions file, over the images of the results.
-///
-/// # Errors
-/// Where a file isn't of its format, or the results don't fit the annotations.
-pub fn evaluate_results(results: &Path, annotations: Option<&Path>) -> Result<Evaluation> {
-    let annotations = annotations.ok_or_else(|| EvaluateError::NoAnnotations { path: results.to_owned() })?;
-    let entries: Vec<ResultEntry> = parse(results, "a results file: [{\"image_id\": .., \"caption\": ..}, ..]")?;
-    let truth: Annotations =
-        parse(annotations, "a COCO captions file: {\"annotations\": [{\"image_id\": .., \"caption\": ..}, ..]}")?;
-    let mut references: HashMap<String, Vec<String>> = HashMap::new();
-    for annotation in truth.annotations {
-        references.entry(annotation.image_id.to_string()).or_default().push(annotation.caption);
-    }
-    let mut seen = BTreeMap::new();
-    for entry in &entries {
-        if seen.insert(entry.image_id.to_string(), ()).is_some() {
-            return Err(EvaluateError::Repeated { path: results.to_owned(), id: entry.image_id.to_string() }.into());
-        }
-    }
-    let unknown: Vec<&String> = seen.keys().filter(|id| !references.contains_key(*id)).collect();
-    if !unknown.is_empty() {
-        let ids = unknown.iter().take(10).map(|id| id.as_str()).collect::<Vec<_>>().join(", ");
-        let (results, annotations) = (results.to_owned(), annotations.to_owned());
-        return Err(EvaluateError::Unknown { results, annotations, count: unknown.len(), ids }.into());
-    }
-    let captions: Vec<String> = entries.iter().map(|entry| entry.caption.clone()).collect();
-    let references: Vec<Vec<String>> =
-        entries.iter().map(|entry| references.remove(&entry.image_id.to_string()).unwrap_or_default()).collect();
-    let scores = metrics::score(&captions, &references)?;
-    Ok(Evaluation { results: entries, scores, missing: 0 })
-}
-
-fn parse<T: serde::de::DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T> {
-    let text = fs::read_to_string(path).with_context(|| format!("`{}` can't be read", path.display()))?;
-    serde_json::from_str(&text)
-        .map_err(|source| EvaluateError::Format { path: path.to_owned(), expected, source }.into())
-}
-
-/// Writes `results` as a COCO results file.
-///
-/// # Errors
-/// Where `path` can't be written.
-pub fn write_results(path: &Path, results: &[ResultEntry]) -> Result<()> {
-    let text = serde_json::to_string_pretty(results)?;
-    fs::write(path, text + "\n").with_context(|| format!("`{}` can't be written", path.display()))
 }

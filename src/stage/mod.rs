@@ -14,6 +14,7 @@ pub mod export;
 pub mod export_run;
 mod find;
 pub mod import;
+mod jars;
 pub mod missing;
 pub mod model;
 mod numbers;

@@ -11,6 +11,7 @@
 //!   metrics.jsonl      losses and scores, a line each
 //!   checkpoints/last/  model.safetensors, optimizer.safetensors, state.json
 //!   checkpoints/best/  the same at the best validation
+//!   scores/SPLIT.json  per-image scores of the last `icecap evaluate` of that split
 //! ```
 
 mod lock;
@@ -258,7 +259,7 @@ impl Run {
 }
 
 /// Puts `bytes` at `name` in `folder`, durably, with all that was written there before: the old file or the new one.
-fn publish(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn publish(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let partial = folder.join(format!("{name}.partial"));
     let mut file = fs::File::create(&partial)?;
     file.write_all(bytes)?;

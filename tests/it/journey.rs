@@ -26,12 +26,21 @@ fn from_pictures_to_captions() {
     place
         .icecap("train recipe.toml --data . --cache cache --run run --set train.steps=600 --set train.validate_every=5")
         .good();
-    let scores = place.icecap("evaluate run --split test --beam 3 -o results.json --json").good().json();
+    let scores = place.icecap("evaluate run --split test --beam 3 --no-java -o results.json --json").good().json();
     assert_eq!(scores["images"], 12);
     assert!(scores["bleu"][0].as_f64().is_some_and(|bleu| bleu > 0.2), "{scores}");
     let results: Vec<serde_json::Value> = serde_json::from_str(&place.read("results.json")).expect("results");
     assert_eq!(results.len(), 12);
     assert_eq!(results[0]["image_id"], "test-000000");
+
+    // Each image's scores stay in the run, and are all that the whole's are made of.
+    let kept: serde_json::Value = serde_json::from_str(&place.read("run/scores/test.json")).expect("per-image scores");
+    let images = kept["images"].as_array().expect("images");
+    assert_eq!((images.len(), &images[0]["caption"]), (12, &results[0]["caption"]));
+    let mean = images.iter().filter_map(|image| image["cider"].as_f64()).sum::<f64>() / 12.0;
+    assert!(scores["cider"].as_f64().is_some_and(|cider| (cider - mean).abs() < 1e-12), "{scores}");
+    assert_eq!((&kept["summary"], &kept["made"]["search"]["beam"]), (&scores, &3.into()));
+    assert!(scores["seen_in_training"].as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)), "{scores}");
 
     // The same scores from the files alone.
     let rows = place.read("cache/rows.jsonl");
@@ -45,7 +54,7 @@ fn from_pictures_to_captions() {
         })
         .collect();
     place.write("truth.json", serde_json::json!({ "annotations": annotations }).to_string());
-    let alone = place.icecap("evaluate results.json --annotations truth.json --json").good().json();
+    let alone = place.icecap("evaluate results.json --annotations truth.json --no-java --json").good().json();
     assert_eq!(alone["cider"], scores["cider"]);
 
     // A picture of its own, from a file: what the cache says of the same scene must be said again.

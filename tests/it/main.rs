@@ -10,6 +10,7 @@ mod layers;
 mod provenance;
 mod regions;
 mod rewards;
+mod scores;
 mod sources;
 mod streams;
 mod support;

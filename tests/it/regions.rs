@@ -82,7 +82,7 @@ fn regions_of_a_detector_are_captioned_as_they_were_cached() {
     assert!(counts.iter().all(|count| (1.0..=5.0).contains(count)), "{counts:?}");
 
     place.icecap("train regions.toml --data . --cache cache --run run --set train.steps=200").good();
-    let scores = place.icecap("evaluate run --split test -o results.json --json").good().json();
+    let scores = place.icecap("evaluate run --split test --no-java -o results.json --json").good().json();
     assert_eq!(scores["images"], 12);
     let results: Vec<serde_json::Value> = serde_json::from_str(&place.read("results.json")).expect("results");
     for (index, result) in results.iter().enumerate().take(3) {

@@ -32,12 +32,17 @@ pub(super) fn names_read(graph: &GraphProto) -> HashSet<String> {
 
 fn collect_reads<'g>(node: &'g NodeProto, names: &mut Vec<&'g str>) {
     names.extend(node.input.iter().map(String::as_str).filter(|name| !name.is_empty()));
-    for attribute in &node.attribute {
-        for inner in attribute.g.iter().chain(&attribute.graphs) {
-            inner.node.iter().for_each(|node| collect_reads(node, names));
-            names.extend(inner.output.iter().map(ValueInfoProto::name));
-        }
+    names.extend(reads_within(node));
+}
+
+/// Names that the graphs inside of `node` read; their own are among them.
+fn reads_within(node: &NodeProto) -> Vec<&str> {
+    let mut names = Vec::new();
+    for inner in node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)) {
+        inner.node.iter().for_each(|node| collect_reads(node, &mut names));
+        names.extend(inner.output.iter().map(ValueInfoProto::name));
     }
+    names
 }
 
 /// What a set of tensors is computed from.
@@ -89,6 +94,8 @@ pub(super) fn gather_constants(graph: &mut GraphProto) {
     let mut names: HashMap<String, String> =
         weight_names(graph).map(|name| (name.to_owned(), name.to_owned())).collect();
     let outputs: HashSet<String> = graph.output.iter().map(|output| output.name().to_owned()).collect();
+    // What a graph inside of a node reads keeps its name: only names outside are replaced below.
+    let within: HashSet<String> = graph.node.iter().flat_map(reads_within).map(str::to_owned).collect();
     let nodes = std::mem::take(&mut graph.node);
     for mut node in nodes {
         for input in &mut node.input {
@@ -100,6 +107,9 @@ pub(super) fn gather_constants(graph: &mut GraphProto) {
         match node.op_type() {
             "Identity" if inner && node.input.first().is_some_and(|input| names.contains_key(input)) => {
                 names.insert(node.output[0].clone(), node.input[0].clone());
+                if within.contains(&node.output[0]) {
+                    graph.node.push(node);
+                }
             }
             "Constant" if inner && node.attribute.len() == 1 && node.attribute[0].t.is_some() => {
                 let value = node.attribute[0].t.take().unwrap_or_default();
@@ -178,6 +188,8 @@ mod tests {
             ..NodeProto::default()
         };
         let value = AttributeProto { t: Some(TensorProto::default()), ..AttributeProto::default() };
+        let within = GraphProto { node: vec![node("Relu", &["read within"], "r")], ..GraphProto::default() };
+        let then = AttributeProto { g: Some(within), ..AttributeProto::default() };
         let mut graph = GraphProto {
             node: vec![
                 NodeProto { attribute: vec![value], ..node("Constant", &[], "c") },
@@ -185,12 +197,15 @@ mod tests {
                 node("Identity", &["copy"], "copy of copy"),
                 node("Identity", &["x"], "kept"),
                 node("Conv", &["kept", "copy of copy", "c"], "y"),
+                node("Identity", &["w"], "read within"),
+                NodeProto { attribute: vec![then], ..node("If", &["c"], "z") },
             ],
             initializer: vec![TensorProto { name: Some("w".to_owned()), ..TensorProto::default() }],
             ..GraphProto::default()
         };
         gather_constants(&mut graph);
-        assert_eq!(graph.node.len(), 2);
+        let left: Vec<&str> = graph.node.iter().map(|node| node.output[0].as_str()).collect();
+        assert_eq!(left, ["kept", "y", "read within", "z"]);
         assert_eq!(graph.node[1].input, ["kept", "w", "c"]);
         assert_eq!(weight_names(&graph).collect::<Vec<_>>(), ["w", "c"]);
     }

@@ -1,7 +1,7 @@
 //! Each message, once.
 
 use onnx::tensor_proto::DataLocation;
-use onnx::{ModelProto, StringStringEntryProto};
+use onnx::{ModelProto, SparseTensorProto, StringStringEntryProto};
 use prost::Message;
 
 use super::*;
@@ -270,6 +270,29 @@ fn external_data_has_to_be_there_and_whole() {
     tensor `w1` of `m.onnx` says its data is bytes 64..928 of `weights.bin`, which has 900
     hint: copy the data file again
     ");
+}
+
+#[test]
+fn places_in_external_data_are_numbers_and_sparse_weights_are_seen() {
+    let wrong = |weight: &mut onnx::TensorProto| {
+        weight.external_data.iter_mut().find(|entry| entry.key() == "offset").unwrap().value = Some("0x8".to_owned());
+    };
+    let (dir, path) = external("weights.bin", 0);
+    std::fs::write(dir.path().join("weights.bin"), vec![0; 900]).unwrap();
+    let mut model = ModelProto::decode(std::fs::read(&path).unwrap().as_slice()).unwrap();
+    wrong(&mut model.graph.as_mut().unwrap().initializer[0]);
+    std::fs::write(&path, model.encode_to_vec()).unwrap();
+    let dense = message(&path, &of("c1"));
+    insta::assert_snapshot!(dense, @r"
+    tensor `w1` of `m.onnx` lies in a data file at offset `0x8`, which is no number
+    hint: export the model again
+    ");
+    // The same tensor as the values of a sparse weight is looked at as well.
+    let graph = model.graph.as_mut().unwrap();
+    let values = graph.initializer.remove(0);
+    graph.sparse_initializer.push(SparseTensorProto { values: Some(values), ..SparseTensorProto::default() });
+    std::fs::write(&path, model.encode_to_vec()).unwrap();
+    assert_eq!(message(&path, &of("c1")), dense);
 }
 
 /// A hostile reference without a length means the rest of a file, whatever its size: no such buffer is made.

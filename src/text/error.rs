@@ -43,7 +43,7 @@ pub enum TextError {
     #[error("couldn't train the tokenizer")]
     Train(#[source] Source),
     /// The file can't be read.
-    #[error("couldn't read the tokenizer `{}`", path.display())]
+    #[error("couldn't read the tokenizer `{}`\nhint: put a Hugging Face tokenizer.json there; without [tokenizer] and `pretrained` one is trained on the captions", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -120,7 +120,10 @@ mod tests {
     #[test]
     fn file_messages() {
         let path = PathBuf::from("run/tokenizer.json");
-        insta::assert_snapshot!(TextError::Read { path: path.clone(), source: io() }, @"couldn't read the tokenizer `run/tokenizer.json`");
+        insta::assert_snapshot!(TextError::Read { path: path.clone(), source: io() }, @r"
+        couldn't read the tokenizer `run/tokenizer.json`
+        hint: put a Hugging Face tokenizer.json there; without [tokenizer] and `pretrained` one is trained on the captions
+        ");
         insta::assert_snapshot!(TextError::Write { path: path.clone(), source: io() }, @"couldn't write the tokenizer `run/tokenizer.json`");
         insta::assert_snapshot!(TextError::Parse { path: path.clone(), source: "boom".into() }, @r"
         `run/tokenizer.json` isn't a Hugging Face tokenizer

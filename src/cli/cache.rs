@@ -103,12 +103,15 @@ fn verify(path: &Path, wanted: &[String], again: Option<&Again>, json: bool) -> 
             other.join("`, `")
         );
     }
-    let damaged = reports.iter().filter(|(_, report)| !is_sound(report)).count();
-    if damaged > 0 {
+    let damaged: Vec<&str> =
+        reports.iter().filter(|(_, report)| !is_sound(report)).map(|(name, _)| name.as_str()).collect();
+    if !damaged.is_empty() {
         bail!(
-            "{damaged} of {} columns are damaged\nhint: `icecap cache drop {}` the damaged ones and encode them again",
+            "{} of {} columns are damaged\nhint: `icecap cache drop {} {}`, and encode again",
+            damaged.len(),
             reports.len(),
-            path.display()
+            path.display(),
+            damaged.join(" ")
         );
     }
     if rows == RowsVerdict::Damaged {
@@ -147,7 +150,10 @@ fn to_verify(cache: &Cache, wanted: &[String]) -> Result<Vec<(String, String, Op
         return Ok(wanted.iter().map(|name| (name.clone(), name.clone(), None)).collect());
     }
     let columns = cache.columns()?.into_iter().filter_map(|column| match column.state {
-        ColumnState::Unfinished(_) => None,
+        ColumnState::Unfinished(_) => {
+            out::note!("note: column `{}` is not finished, and not looked at", column.name);
+            None
+        }
         ColumnState::Damaged(error) if is_damage(&error) => Some((column.name, column.folder, Some(error))),
         _ => Some((column.name, column.folder, None)),
     });

@@ -50,8 +50,10 @@ pub(super) fn encoded_line(report: &EncodeReport) -> String {
             format!("all {rows} rows were encoded before")
         };
     }
+    // Whole images would make a slow network 0 a second.
+    let digits = if report.images_per_second < 10.0 { 2 } else { 0 };
     format!(
-        "{} images in {}: {:.0} images/s, bound by {}",
+        "{} images in {}: {:.digits$} images/s, bound by {}",
         report.encoded,
         duration(report.seconds),
         report.images_per_second,

@@ -38,7 +38,7 @@ pub(super) fn check_keep(dataset: &Dataset, keep_images: Option<&Path>) -> Resul
 pub(super) fn remedy(by_reason: &BTreeMap<String, u32>) -> &'static str {
     let reasons = || by_reason.keys().filter_map(|name| name.parse::<Reason>().ok());
     if reasons().any(|reason| reason == Reason::Refused) {
-        return "fetch from your own network with --allow-private and --retry-missing=all";
+        return "mend the list where its addresses are none; fetch from your own network with --allow-private and --retry-missing=all";
     }
     let of_web = |reason| matches!(reason, Reason::Http(_) | Reason::Dns | Reason::Timeout | Reason::Connection);
     if reasons().any(of_web) {

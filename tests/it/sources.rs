@@ -154,7 +154,7 @@ fn private_addresses_are_refused_unless_they_are_asked_for() {
       http://127.0.0.1:PORT/5: refused (not fetched: `127.0.0.1` is not a public address)
       http://127.0.0.1:PORT/6: refused (not fetched: `127.0.0.1` is not a public address)
       http://127.0.0.1:PORT/7: refused (not fetched: `127.0.0.1` is not a public address)
-    hint: nothing is lost: fetch from your own network with --allow-private and --retry-missing=all, or allow more, for example --max-missing 100%
+    hint: nothing is lost: mend the list where its addresses are none; fetch from your own network with --allow-private and --retry-missing=all, or allow more, for example --max-missing 100%
     ");
     assert_eq!(web.all_hits(), 0);
     // The refusal is not for ever: it is another question now.

@@ -1,7 +1,7 @@
 //! Strict TOML: every fault of a file is found at once and shown with a caret under it and the nearest known name.
 //!
 //! Knows nothing of what a recipe means: it turns text into any `Deserialize` type. serde stops at the first fault; so
-//! that a user doesn't mend a file one fault at a time, the fault is noted, the parsed tree is mended ([`mend`]), and the rest is
+//! that a user doesn't mend a file one fault at a time, the fault is noted, the parsed tree is mended (`mend`), and the rest is
 //! tried again until nothing is left to complain about. What then was read is handed out with the faults, so that faults
 //! of meaning can be shown beside them.
 

@@ -21,6 +21,7 @@ format = "flickr8k"
 images = "{data}/flickr8k/images"
 captions = "{data}/flickr8k/Flickr8k.token.txt"
 train = "{data}/flickr8k/Flickr_8k.trainImages.txt"
+val = "{data}/flickr8k/Flickr_8k.devImages.txt"
 
 [encoder]
 model = "{model}"
@@ -60,8 +61,9 @@ def main():
             path = work / f"{at}.toml"
             path.write_text(RECIPE.format(data=DATA.resolve(), model=model, decoder=decoder))
             if encoded is None:
-                text, _, _ = run(ICECAP, "encode", path, "--data", work, "--cache", work / "cache", "--limit", given.images, "--json")
-                encoded = json.loads(text)["seconds"]
+                text, _, _ = run(ICECAP, "encode", path, "--data", work, "--cache", work / "cache", "--sample", given.images, "--json")
+                splits = [json.loads(line)["split"] for line in open(work / "cache/rows.jsonl", encoding="utf-8")]
+                encoded = json.loads(text)["seconds"] * splits.count("train") / len(splits)
             run(ICECAP, "train", path, "--data", work, "--cache", work / "cache", "--run", work / f"run{at}")
             lines = [json.loads(line) for line in open(work / f"run{at}/metrics.jsonl", encoding="utf-8")]
             trained = max(line["seconds"] for line in lines if "seconds" in line)

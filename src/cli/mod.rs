@@ -17,7 +17,7 @@ mod sources;
 mod tables;
 mod train;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::Parser;
 
@@ -26,14 +26,33 @@ use args::{Command, Options};
 /// Parses the command line, runs the command, and says how it went: 0 done, 1 failed, 2 usage.
 #[must_use]
 pub fn main() -> ExitCode {
-    let options = Options::parse();
-    match run(options) {
-        Ok(()) => ExitCode::SUCCESS,
+    if done(Options::parse()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The same, where neither libtorch nor ONNX Runtime is needed for it: the exit code. `None`, and nothing done, for all else.
+#[must_use]
+pub fn without_libraries(arguments: Vec<OsString>) -> Option<i32> {
+    let options = match Options::try_parse_from(arguments) {
+        Ok(options) => options,
         Err(error) => {
-            out::raw(format_args!("{}", error::render(&error)));
-            ExitCode::FAILURE
+            // Help on a closed pipe is no failure.
+            let _ = error.print();
+            return Some(error.exit_code());
         }
+    };
+    match &options.command {
+        Command::Evaluate(args) if !args.subject.is_dir() => Some(i32::from(!done(options))),
+        _ => None,
     }
+}
+
+/// Runs the command, and says what failed where it does.
+fn done(options: Options) -> bool {
+    let outcome = run(options);
+    if let Err(error) = &outcome {
+        out::raw(format_args!("{}", error::render(error)));
+    }
+    outcome.is_ok()
 }
 
 fn run(options: Options) -> anyhow::Result<()> {

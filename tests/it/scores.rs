@@ -161,3 +161,36 @@ fn scores_that_cannot_be_kept() {
     let both = "evaluate results.json --annotations truth.json --per-image x.json --no-per-image";
     assert_eq!(place.icecap(both).code, Some(2));
 }
+
+/// The loader says whose initializers it calls: those of libtorch take longer than scoring does.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn a_file_is_scored_before_libtorch_wakes_up() {
+    let place = Place::new();
+    files(&place);
+    let woken = |line: &str| {
+        let output = place.command(line).env("LD_DEBUG", "files").output().expect("icecap runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("libtorch_cpu.so"), "the loader says nothing of libtorch: {said}");
+        let woken = said.lines().any(|line| line.contains("calling init: ") && line.contains("libtorch_cpu.so"));
+        (output.status.code(), woken)
+    };
+    assert_eq!(woken("evaluate results.json --annotations truth.json --no-java"), (Some(0), false));
+    assert_eq!(woken("evaluate results.json"), (Some(1), false));
+    assert_eq!(woken("--help"), (Some(0), false));
+    assert_eq!(woken("evaluate"), (Some(2), false));
+    assert_eq!(woken("evaluate ."), (Some(1), true), "a run needs libtorch");
+    assert_eq!(woken("cache list nowhere"), (Some(1), true));
+}
+
+/// Nobody reads stdout: the scores are lost, and what was asked to be kept is kept.
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let place = Place::new();
+    files(&place);
+    let line = "evaluate results.json --annotations truth.json --no-java --per-image scores.json";
+    let mut child = place.command(line).stdout(std::process::Stdio::piped()).spawn().expect("icecap runs");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    assert!(place.path("scores.json").exists());
+}

@@ -1,6 +1,8 @@
 """Training speed of gpt2: icecap against a ClipCap-style loop over Hugging Face's GPT-2 (pip install transformers), on made-up data.
 
-    python benches/train_gpt2_torch.py [--threads 2] [--steps 6] [--model small|124M] [--rounds 2]
+    python benches/train_gpt2_torch.py [--threads 2] [--steps 6] [--model small|124M] [--rounds 2] [--device cuda --precision bf16] [--batch 40] [--compile]
+
+Where there is no cargo, ICECAP_SPEED names the built tests of the library (`cargo test --release --lib --no-run`).
 
 `124M`: GPT-2 small, 50,257 words, ClipCap's MLP from one vector to 10, batches of 40 captions. `small`: the sizes of
 pipelines/flickr8k-gpt2.toml, 4 layers of 384 over a grid of 49, 2,540 words, batches of 100. Captions have Flickr8k's lengths. Both sides
@@ -46,7 +48,7 @@ class ClipCap(nn.Module):
     def forward(self, features, tokens, mask):
         words = self.gpt.transformer.wte(tokens)
         image = self.map(features).view(len(tokens), self.prefix, -1)
-        mask = torch.cat([torch.ones(len(tokens), self.prefix), mask], 1)
+        mask = torch.cat([torch.ones(len(tokens), self.prefix, device=mask.device), mask], 1)
         logits = self.gpt(inputs_embeds=torch.cat([image, words], 1), attention_mask=mask).logits
         logits = logits[:, self.prefix - 1 : -1]
         return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), tokens.masked_fill(mask[:, self.prefix :] == 0, -100).flatten(), label_smoothing=0.1)
@@ -74,21 +76,34 @@ def cpu():
     return used.ru_utime + used.ru_stime
 
 
-def train(name, together, steps, attention):
-    spec = MODELS[name]
-    model = ClipCap(spec["vectors"], spec["prefix"], spec["config"], attention)
+def loss_of(model, features, given, mask, args):
+    with torch.autocast(args.device.split(":")[0], torch.bfloat16, enabled=args.precision == "bf16"):
+        return model(features, given, mask)
+
+
+def train(name, together, args, attention, compiled=False):
+    spec, steps, device = MODELS[name], args.steps, args.device
+    model = ClipCap(spec["vectors"], spec["prefix"], spec["config"], attention).to(device)
+    run = torch.compile(model) if compiled else model
+    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
+    data = [[part.to(device) for part in batch] for batch in batches(steps, spec, together)]
+    counts = [int(mask.sum()) for _, _, mask in data]
+    for features, given, mask in data if compiled else []:  # compiled for each shape before the clock starts
+        loss_of(run, features, given, mask, args).backward()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
     tokens = 0
-    for step, (features, given, mask) in enumerate(list(batches(steps, spec, together))):
+    for step, (features, given, mask) in enumerate(data):
         if step == 2:
+            wait()
             wall, used, tokens = time.perf_counter(), cpu(), 0
         optimizer.zero_grad()
-        model(features, given, mask).backward()
+        loss_of(run, features, given, mask, args).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
-        tokens += int(mask.sum())
+        tokens += counts[step]
+    wait()
     wall, used = time.perf_counter() - wall, cpu() - used
-    label = f"gpt2 {name}, {together} an image, {attention}"
+    label = f"gpt2 {name}, {together} an image, {attention}{', compiled' if compiled else ''}"
     print(f"torch  {label:28} {tokens / wall:8.0f} tokens/s  {tokens / used:8.0f} tokens per CPU second", flush=True)
 
 
@@ -98,17 +113,30 @@ def main():
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--model", choices=list(MODELS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--batch", type=int, help="captions a batch")
+    parser.add_argument("--compile", action="store_true", help="also the loop under torch.compile")
     args = parser.parse_args()
+    for model in MODELS.values() if args.batch else []:
+        model["batch"] = args.batch
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     threads = str(args.threads)
     settings = {"OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads, "ICECAP_STEPS": str(args.steps)}
-    command = ["cargo", "test", "--release", "--quiet", "-p", "icecap", "--lib", "trainer::speed::gpt2", "--", "--ignored", "--nocapture"]
+    settings |= {"ICECAP_DEVICE": args.device, "ICECAP_PRECISION": args.precision}
+    if args.batch:
+        settings["ICECAP_BATCH"] = str(args.batch)
+    built = os.environ.get("ICECAP_SPEED")
+    command = [built, "trainer::speed::gpt2"] if built else ["cargo", "test", "--release", "--quiet", "-p", "icecap", "--lib", "trainer::speed::gpt2", "--"]
+    command += ["--ignored", "--nocapture"]
     for name in [args.model] if args.model else list(MODELS):
         for _ in range(args.rounds):
             for together in (5, 1):
                 for attention in ("sdpa", "eager"):
-                    train(name, together, args.steps, attention)
+                    train(name, together, args, attention)
+                if args.compile:
+                    train(name, together, args, "sdpa", compiled=True)
             subprocess.run(command, check=True, env={**os.environ, **settings, "ICECAP_MODEL": name})
 
 

@@ -1,6 +1,8 @@
 """Training speed of lstm and attention-lstm: icecap against the same models in PyTorch eager, on made-up data.
 
-    python benches/train_lstm_torch.py [--threads 2] [--steps 12] [--only torch|icecap]
+    python benches/train_lstm_torch.py [--threads 2] [--steps 12] [--only torch|icecap] [--device cuda]
+
+Where there is no cargo, ICECAP_SPEED names the built tests of the library (`cargo test --release --lib --no-run`).
 
 Both sides train on batches of 100 captions (Flickr8k's lengths) of 49 x 1280 features already in memory, with 512-wide
 decoders, a vocabulary of 2,540, dropout .5, label smoothing .1, clipping and AdamW. The PyTorch side is what people write:
@@ -48,8 +50,8 @@ class Attention(nn.Module):
         a = self.drop(torch.relu(self.map(features)))
         keys, mean, words = self.key(a), a.mean(1), self.drop(self.emb(tokens[:, :-1]))
         h, c = self.h(mean), self.c(mean)
-        logits, targets, total = [], [], torch.zeros(len(a), K)
-        for t in range(int(lengths[0])):
+        logits, targets, total = [], [], torch.zeros(len(a), K, device=a.device)
+        for t in range(int(lengths[0])):  # lengths stay on the host
             n = int((lengths > t).sum())
             e = self.score(torch.tanh(keys[:n] + self.query(h[:n]).unsqueeze(1))).squeeze(2)
             alpha = e.softmax(1)
@@ -73,7 +75,7 @@ class Lstm(nn.Module):
     def forward(self, features, tokens, lengths):
         image = self.drop(self.map(features)).mean(1, keepdim=True)
         x = torch.cat([image, self.drop(self.emb(tokens[:, :-1]))], 1)
-        targets = torch.cat([torch.zeros(len(x), 1, dtype=torch.long), tokens[:, 1:]], 1)
+        targets = torch.cat([torch.zeros(len(x), 1, dtype=torch.long, device=x.device), tokens[:, 1:]], 1)
         if self.packed:
             hidden = self.lstm(pack_padded_sequence(x, lengths + 1, batch_first=True))[0].data
             targets = pack_padded_sequence(targets, lengths + 1, batch_first=True).data
@@ -98,18 +100,21 @@ def cpu():
     return used.ru_utime + used.ru_stime
 
 
-def train(name, model, steps):
+def train(name, model, steps, device):
+    model = model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    data = list(batches(steps))
-    tokens = 0
+    data = [(features.to(device), given.to(device), lengths) for features, given, lengths in batches(steps)]
+    tokens, wait = 0, torch.cuda.synchronize if device != "cpu" else lambda: None
     for step, (features, given, lengths) in enumerate(data):
         if step == 2:
+            wait()
             wall, used, tokens = time.perf_counter(), cpu(), 0
         optimizer.zero_grad()
         model(features, given, lengths).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         tokens += int(lengths.sum())
+    wait()
     wall, used = time.perf_counter() - wall, cpu() - used
     print(f"torch  {name:28} {tokens / wall:8.0f} tokens/s  {tokens / used:8.0f} tokens per CPU second", flush=True)
 
@@ -119,17 +124,20 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--only", choices=["torch", "icecap"])
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     if args.only != "icecap":
-        train("attention-lstm (LSTMCell)", Attention(), args.steps)
-        train("lstm (nn.LSTM, padded)", Lstm(packed=False), args.steps)
-        train("lstm (nn.LSTM, packed)", Lstm(packed=True), args.steps)
+        train("attention-lstm (LSTMCell)", Attention(), args.steps, args.device)
+        train("lstm (nn.LSTM, padded)", Lstm(packed=False), args.steps, args.device)
+        train("lstm (nn.LSTM, packed)", Lstm(packed=True), args.steps, args.device)
     if args.only != "torch":
         threads = str(args.threads)
-        settings = {"OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads, "ICECAP_STEPS": str(args.steps)}
-        command = ["cargo", "test", "--release", "--quiet", "--lib", "trainer::speed", "--", "--ignored", "--nocapture"]
+        settings = {"OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads, "ICECAP_STEPS": str(args.steps), "ICECAP_DEVICE": args.device}
+        built = os.environ.get("ICECAP_SPEED")
+        command = [built, "trainer::speed::tokens"] if built else ["cargo", "test", "--release", "--quiet", "--lib", "trainer::speed::tokens", "--"]
+        command += ["--ignored", "--nocapture"]
         subprocess.run(command, check=True, env={**os.environ, **settings})
 
 

@@ -2,6 +2,8 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::sent;
+
 /// The token numbers with a meaning of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Special {
@@ -100,8 +102,8 @@ impl Captions {
     pub fn with_fed(&self, mut tokens: Vec<i64>) -> Self {
         let (words, device) = (take_words(&mut tokens), self.targets.device());
         Self {
-            words: Tensor::from_slice(&words).to_device(device),
-            inputs: Tensor::from_slice(&tokens).to_device(device),
+            words: sent(&words, device),
+            inputs: sent(&tokens, device),
             targets: self.targets.shallow_clone(),
             owner: self.owner.shallow_clone(),
             image: self.image.shallow_clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, kind::Element};
 
 /// A column of the cache, seen as something that copies rows out.
 pub trait Column: Send + Sync {
@@ -99,6 +99,16 @@ pub fn gather(columns: &[impl AsRef<dyn Column>], rows: &[u32]) -> Prefix {
         Vectors { data: Tensor::from_data_size(&bytes, &size, column.kind()), present }
     };
     Prefix { columns: columns.iter().map(|column| one(column.as_ref())).collect() }
+}
+
+/// Numbers of the host on `device`: to a GPU through page-locked memory, so that the host goes on at once.
+#[must_use]
+pub fn sent<T: Element>(numbers: &[T], device: Device) -> Tensor {
+    let here = Tensor::from_slice(numbers);
+    if device == Device::Cpu {
+        return here;
+    }
+    here.pin_memory(device).to_device_(device, T::KIND, true, false)
 }
 
 /// The rows of a matrix `[R, C]`, on the host.

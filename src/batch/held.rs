@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Column, Prefix, Vectors, gather};
+use super::{Column, Prefix, Vectors, gather, sent};
 
 /// Bytes that are on the host at once while the columns are copied.
 const CHUNK_BYTES: usize = 64 << 20;
@@ -62,7 +62,7 @@ impl Held {
         let _guard = tch::no_grad_guard();
         let places = rows.iter().map(|row| self.rows.binary_search(row).expect("a row that is held") as i64);
         let places: Vec<i64> = places.collect();
-        let there = Tensor::from_slice(&places).to_device(self.device);
+        let there = sent(&places, self.device);
         let one = |column: &Rows| Vectors {
             data: column.data.index_select(0, &there),
             present: column

@@ -19,7 +19,7 @@ pub use cached::{HeldColumn, cached};
 pub use captions::{Captions, Special};
 #[cfg(test)]
 pub(crate) use column::fake;
-pub use column::{Column, Prefix, Vectors, gather, rows_of};
+pub use column::{Column, Prefix, Vectors, gather, rows_of, sent};
 pub use held::Held;
 pub(crate) use loader::fetch;
 pub use loader::{Batch, Loader, LoaderError};

@@ -28,16 +28,30 @@ impl Dropout {
         Self { seed: None, uses: Cell::new(0) }
     }
 
-    /// Whether anything may be dropped.
-    pub fn is_on(&self) -> bool {
-        self.seed.is_some()
+    /// The share that a kernel of torch drops itself, from a seed that is set here: all of it on a GPU, nothing where nothing is
+    /// dropped; `None` where the masks are drawn here.
+    pub fn within_kernel(&self, share: f64, device: Device) -> Option<f64> {
+        if self.seed.is_none() || share == 0.0 {
+            return Some(0.0);
+        }
+        (device != Device::Cpu).then(|| {
+            tch::manual_seed(self.next().unwrap_or_default() as i64);
+            share
+        })
+    }
+
+    /// The seed of one more use.
+    fn next(&self) -> Option<u64> {
+        self.uses.set(self.uses.get() + 1);
+        self.seed.map(|seed| mix(seed, self.uses.get()))
     }
 
     /// `values` with each number zeroed with probability `share`, the others scaled so that the mean stays.
     pub fn apply(&self, values: Tensor, share: f64) -> Tensor {
-        let Some(seed) = self.seed.filter(|_| share > 0.0) else { return values };
-        self.uses.set(self.uses.get() + 1);
-        let seed = mix(seed, self.uses.get());
+        if share == 0.0 {
+            return values;
+        }
+        let Some(seed) = self.next() else { return values };
         if values.device() != Device::Cpu {
             tch::manual_seed(seed as i64);
             return values.dropout(share, true);

@@ -48,10 +48,16 @@ impl Lstm {
     ///
     /// Each image and each distinct word goes through the weights once.
     fn first_gates(&self, prefix: &Prefix, captions: &Captions, dropout: &Dropout) -> Tensor {
+        let (given, places) = self.given(prefix, captions, dropout);
+        self.gates(0, &given).index_select(0, &places)
+    }
+
+    /// Each image, then each distinct word, `[N + U, E]`, and which of them goes in at each place, `[B + P]`.
+    fn given(&self, prefix: &Prefix, captions: &Captions, dropout: &Dropout) -> (Tensor, Tensor) {
         let images = self.images(prefix, dropout); // [N, E]
         let words = self.words.embed(&self.params, &captions.words, dropout); // [U, E]
         let places = Tensor::cat(&[&captions.image, &(&captions.inputs + images.size()[0])], 0); // [B + P]
-        self.gates(0, &Tensor::cat(&[images, words], 0)).index_select(0, &places)
+        (Tensor::cat(&[images, words], 0), places)
     }
 
     /// A layer's gates without the recurrent part, `[n, 4H]`.
@@ -99,18 +105,23 @@ impl Decoder for Lstm {
 
     fn loss(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> Tensor {
         let (active, dropout) = (Self::active(captions), Dropout::new(scoring));
-        let mut gates = self.first_gates(prefix, captions, &dropout);
-        let mut states = cell::run(&gates, &active, self.params.get(self.layers[0].weight_hh)); // [B + P, H]
-        for (index, layer) in self.layers.iter().enumerate().skip(1) {
-            gates = self.gates(index, &dropout.apply(states, self.dropout));
-            states = cell::run(&gates, &active, self.params.get(layer.weight_hh));
+        let (given, places) = self.given(prefix, captions, &dropout);
+        let mut states = given.index_select(0, &places); // [B + P, E], then [B + P, H]
+        for (index, layer) in self.layers.iter().enumerate() {
+            let share = if index == 0 { 0.0 } else { self.dropout };
+            states = layer.run(&self.params, &dropout.apply(states, share), &active);
         }
         let spoken = states.narrow(0, captions.count(), captions.tokens()); // [P, H]
         self.words.loss(&self.params, &spoken, captions, scoring, &dropout)
     }
 
-    /// torch differentiates both ends, the layers go backward in closed form.
+    /// torch differentiates both ends, the layers go backward in closed form. On a GPU cuDNN's layers do, a kernel for many steps.
     fn gradients(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> (Tensor, Vec<Tensor>) {
+        if self.params.device() != Device::Cpu {
+            let loss = self.loss(prefix, captions, scoring);
+            let gradients = Tensor::run_backward(&[&loss], self.params.leaves(), false, false);
+            return (loss.detach(), gradients);
+        }
         let (active, dropout) = (Self::active(captions), Dropout::new(scoring));
         let mut layers: Vec<(Tensor, LayerTape, Tensor)> = vec![];
         for (index, layer) in self.layers.iter().enumerate() {

@@ -8,7 +8,7 @@
 use tch::{Kind, Tensor};
 
 use super::{Decoder, Prefix, Special, generate::numbers, sample::quantile};
-use crate::batch::{Captions, random::SplitMix};
+use crate::batch::{Captions, random::SplitMix, sent};
 
 /// `captions` with each word that goes in, but the begin mark, replaced with probability `share` by one drawn from what the decoder
 /// says after the words before it, drawn ones included; `None` where no word is.
@@ -29,9 +29,9 @@ pub fn mixed(
     let parts = parts(&captions.active);
     let last = (1..parts.len()).rev().find(|&step| own[parts[step].0..][..parts[step].1].contains(&true))?;
     let device = decoder.params().device();
-    let (chosen, draws) = (Tensor::from_slice(&own).to_device(device), Tensor::from_slice(&draws).to_device(device));
+    let (chosen, draws) = (sent(&own, device), sent(&draws, device));
     let marks: Vec<i64> = [special.bos, special.eos, special.pad].map(i64::from).to_vec();
-    let marks = Tensor::from_slice(&marks).to_device(device);
+    let marks = sent(&marks, device);
     let fed = captions.fed();
     let mut state = decoder.start(prefix).repeat(&captions.image);
     for step in 0..last {

@@ -75,24 +75,27 @@ impl AdamW {
         }
     }
 
-    /// The same as tensor operations, each change times `finite`.
+    /// The same as tensor operations, in few passes over the buffers; nothing changes where `finite` is 0.
     fn update(&mut self, params: &Params, gradient: &Tensor, finite: &Tensor, rate: f64, step: u64) {
         let [beta1, beta2] = self.betas;
         let count = (step + 1).min(i32::MAX as u64) as i32;
         let _ = self.mean.lerp_tensor_(gradient, &(finite * (1.0 - beta1)));
         let _ = self.square.lerp_tensor_(&gradient.square(), &(finite * (1.0 - beta2)));
-        let mut change = &self.square / (1.0 - beta2.powi(count));
-        change = (change.sqrt_() + EPSILON).reciprocal_();
-        let _ = change.g_mul_(&self.mean).g_mul_(&(finite * (-rate / (1.0 - beta1.powi(count)))));
-        let mut flat = params.flat().shallow_clone();
+        let root = self.square.sqrt();
+        let correction = (1.0 - beta2.powi(count)).sqrt();
         for part in params.parts() {
             let rate = rate * part.scale;
-            let _ = cut(&flat, part.start, part.decayed).g_mul_(&(1.0 - finite * (rate * self.decay)));
-            if part.scale != 1.0 {
-                let _ = cut(&change, part.start, part.length).g_mul_scalar_(part.scale);
+            if rate == 0.0 {
+                continue;
             }
+            let _ = cut(params.flat(), part.start, part.decayed).g_mul_(&(1.0 - finite * (rate * self.decay)));
+            // What the mean is divided by: (root / correction + epsilon) / -rate, infinite where the step is to change nothing.
+            let against = -(1.0 - beta1.powi(count)) / rate;
+            let (least, factor) = (finite.reciprocal() * (EPSILON * against), finite.full_like(against / correction));
+            let below = least.addcmul(&cut(&root, part.start, part.length), &factor);
+            let _ =
+                cut(params.flat(), part.start, part.length).addcdiv_(&cut(&self.mean, part.start, part.length), &below);
         }
-        let _ = flat.g_add_(&change);
     }
 
     /// Writes the moments as safetensors, `{parameter}.mean` and `{parameter}.square`.
@@ -230,6 +233,10 @@ mod tests {
         }
         let apart = number(&(host.flat() - device.flat()).abs().max());
         assert!(apart < 1e-5, "{apart}");
+        let (before, none) = (device.flat().copy(), Tensor::from(0.0f32));
+        tensors.update(&device, &gradient(&host, 0.0), &none, 0.1, 5);
+        tensors.update(&device, &gradient(&host, 1.0), &Tensor::from(1.0f32), 0.0, 5);
+        assert!(device.flat().equal(&before), "a step that is not finite, or of no length, changes nothing");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::json;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     Hooks, Outcome, TrainData, TrainError, TrainSpec, TrainState,
@@ -213,7 +213,7 @@ impl<'a> Run<'a> {
         let rewards = self.spec.rewards_at(self.plan.epoch(step)).is_some();
         let size = |batch: &Batch| if rewards { batch.rows.len() as i64 } else { batch.captions.tokens() };
         let (all, mut tokens): (i64, i64) = (loaded.iter().map(size).sum(), 0);
-        let mut total = Tensor::from(0.0f32).to_device(device);
+        let mut total = Tensor::zeros([], (Kind::Float, device));
         for (index, batch) in loaded.into_iter().enumerate() {
             let share = size(&batch) as f64 / all as f64;
             let prefix = self.held.as_ref().map_or(batch.prefix, |held| held.gather(&batch.rows)).to_device(device);

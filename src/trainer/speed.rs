@@ -1,13 +1,15 @@
-//! How fast is a training? The other half of `benches/train_lstm_torch.py`, which runs this test and says what it compares.
+//! How fast is a training? The other half of `benches/train_lstm_torch.py` and its sister, which run these tests and say what they compare.
+//!
+//! `ICECAP_DEVICE` (cpu, cuda), `ICECAP_STEPS`, `ICECAP_BATCH` (captions) and `ICECAP_PRECISION` (auto, f32, bf16) say what is measured.
 
 use std::{env, sync::Arc, time::Instant};
 
-use tch::{Device, Kind};
+use tch::Kind;
 
 use super::*;
 use crate::{
     batch::random::SplitMix,
-    decoder::{AttentionLstmSpec, ColumnInput, DecoderSpec, Gpt2Mapping, Gpt2Spec, LstmSpec, build},
+    decoder::{AttentionLstmSpec, ColumnInput, DecoderSpec, Gpt2Mapping, Gpt2Spec, LstmSpec, build, device},
     progress::Silent,
 };
 
@@ -80,8 +82,13 @@ fn data(captions: usize, sizes: Sizes) -> TrainData {
 
 fn measure(name: &str, decoder: &DecoderSpec, together: usize, steps: u64, sizes: Sizes) {
     let inputs = [ColumnInput { name: "grid".into(), vectors: sizes.vectors as i64, width: 1280 }];
-    let mut decoder = build(decoder, &inputs, sizes.vocab, 0, Device::Cpu).unwrap();
-    let data = data(6000, sizes);
+    let said = |name: &str, other: &str| env::var(name).unwrap_or_else(|_| other.to_owned());
+    let (device, note) = device::resolve(&said("ICECAP_DEVICE", "cpu")).unwrap();
+    assert!(note.is_none(), "{note:?}");
+    let sizes = Sizes { batch: said("ICECAP_BATCH", &sizes.batch.to_string()).parse().unwrap(), ..sizes };
+    let precision = serde_json::from_value(said("ICECAP_PRECISION", "auto").into()).unwrap();
+    let mut decoder = build(decoder, &inputs, sizes.vocab, 0, device).unwrap();
+    let data = data(6000.max(8 * sizes.batch), sizes);
     let hooks = Hooks {
         progress: &Silent,
         name: &|row| row.to_string(),
@@ -90,8 +97,14 @@ fn measure(name: &str, decoder: &DecoderSpec, together: usize, steps: u64, sizes
         reward: None,
     };
     let mut go = |steps| {
-        let spec =
-            TrainSpec { steps: Some(steps), together, batch: sizes.batch, validate_every: 1e6, ..TrainSpec::default() };
+        let spec = TrainSpec {
+            steps: Some(steps),
+            together,
+            batch: sizes.batch,
+            precision,
+            validate_every: 1e6,
+            ..TrainSpec::default()
+        };
         let run = tempfile::tempdir().unwrap();
         let (begun, used) = (Instant::now(), cpu_seconds());
         let outcome = train(decoder.as_mut(), &spec, &data, run.path(), false, &hooks).unwrap();

@@ -7,7 +7,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::super::dropout::Dropout;
-use crate::batch::Captions;
+use crate::batch::{Captions, sent};
 
 /// What a score may see.
 #[derive(Debug, Default)]
@@ -20,10 +20,11 @@ pub(super) struct Mask {
 
 /// softmax(q k' / sqrt(d)) v with queries `[n, H, q, d]`, keys and values `[n, H, k, d]`; dropout on the weights.
 pub(super) fn attend([query, key, value]: [&Tensor; 3], mask: &Mask, share: f64, dropout: &Dropout) -> Tensor {
-    if share == 0.0 || !dropout.is_on() {
+    // torch's fused kernels drop weights themselves on a GPU; on the CPU the masks are ours.
+    if let Some(share) = dropout.within_kernel(share, query.device()) {
         let added = mask.added.as_ref().map(|added| added.to_kind(query.kind()));
         let causal = mask.causal && added.is_none();
-        return Tensor::scaled_dot_product_attention(query, key, value, added.as_ref(), 0.0, causal, None, false);
+        return Tensor::scaled_dot_product_attention(query, key, value, added.as_ref(), share, causal, None, false);
     }
     let scale = 1.0 / (query.size()[3] as f64).sqrt();
     let scores = (query * scale).matmul(&key.transpose(2, 3)); // [n, H, q, k]
@@ -91,7 +92,7 @@ impl Layout {
                 step_of.push(step as i64);
             }
         }
-        let there = |numbers: &[i64]| Tensor::from_slice(numbers).to_device(device);
+        let there = |numbers: &[i64]| sent(numbers, device);
         Self {
             captions: count as i64,
             steps: steps as i64,

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::sent;
+use super::{column::pinned, sent};
 
 /// The token numbers with a meaning of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl Captions {
 
     /// The same captions in page-locked memory for the GPU `device`.
     pub(super) fn pinned(self, device: Device) -> Self {
-        let pin = |tensor: &Tensor| tensor.pin_memory(device);
+        let pin = |tensor: &Tensor| pinned(tensor, device);
         let (words, inputs, targets) = (pin(&self.words), pin(&self.inputs), pin(&self.targets));
         Self { words, inputs, targets, owner: pin(&self.owner), image: pin(&self.image), ..self }
     }

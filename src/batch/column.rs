@@ -71,7 +71,7 @@ impl Prefix {
 
     /// The same images in page-locked memory for the GPU `device`.
     pub(super) fn pinned(&self, device: Device) -> Self {
-        let pin = |tensor: &Tensor| tensor.pin_memory(device);
+        let pin = |tensor: &Tensor| pinned(tensor, device);
         self.map(pin, pin)
     }
 
@@ -92,23 +92,32 @@ pub fn gather(columns: &[impl AsRef<dyn Column>], rows: &[u32]) -> Prefix {
         let width = shape.last().copied().unwrap_or(1);
         let vectors: usize = shape.iter().rev().skip(1).product();
         let row_bytes = vectors * width * column.kind().elt_size_in_bytes();
-        let mut bytes = vec![0; rows.len() * row_bytes];
-        let absent: HashSet<usize> = column.gather(rows, &mut bytes).into_iter().collect();
         let size = [rows.len() as i64, vectors as i64, width as i64];
+        let data = Tensor::zeros(size, (column.kind(), Device::Cpu));
+        if data.numel() == 0 {
+            return Vectors { data, present: None };
+        }
+        // SAFETY: the tensor is new, contiguous and on the host, and nobody else knows it: its memory is so many bytes, all written.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(data.data_ptr().cast::<u8>(), rows.len() * row_bytes) };
+        let absent: HashSet<usize> = column.gather(rows, bytes).into_iter().collect();
         let present = mask(&absent, column.counts(rows).as_deref(), rows.len(), vectors);
-        Vectors { data: Tensor::from_data_size(&bytes, &size, column.kind()), present }
+        Vectors { data, present }
     };
     Prefix { columns: columns.iter().map(|column| one(column.as_ref())).collect() }
 }
 
 /// Numbers of the host on `device`: to a GPU through page-locked memory, so that the host goes on at once.
-#[must_use]
 pub fn sent<T: Element>(numbers: &[T], device: Device) -> Tensor {
     let here = Tensor::from_slice(numbers);
     if device == Device::Cpu {
         return here;
     }
-    here.pin_memory(device).to_device_(device, T::KIND, true, false)
+    pinned(&here, device).to_device_(device, T::KIND, true, false)
+}
+
+/// A copy in page-locked memory. torch's own `pin_memory` warns of its device argument, which tch cannot leave out.
+pub(super) fn pinned(tensor: &Tensor, device: Device) -> Tensor {
+    tensor.internal_pin_memory(device)
 }
 
 /// The rows of a matrix `[R, C]`, on the host.

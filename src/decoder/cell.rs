@@ -58,12 +58,17 @@ impl Cell {
     ///
     /// Returns all hidden states `[P, H]`.
     pub fn run(&self, params: &Params, inputs: &Tensor, active: &[i64]) -> Tensor {
-        let [weight_ih, weight_hh, bias_ih, bias_hh] =
-            [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh].map(|handle| params.get(handle));
-        let zeros = || Tensor::zeros([1, active[0], weight_hh.size()[1]], (Kind::Float, inputs.device()));
+        let parts = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh].map(|handle| params.get(handle));
+        // In one piece, as cuDNN wants them.
+        let flat = Tensor::cat(&parts.map(|part| part.reshape(-1)), 0);
+        let mut start = 0;
+        let weights = parts.map(|part| {
+            let count = part.numel() as i64;
+            start += count;
+            flat.narrow(0, start - count, count).view(part.size().as_slice())
+        });
+        let zeros = || Tensor::zeros([1, active[0], parts[1].size()[1]], (Kind::Float, inputs.device()));
         let (first, sizes) = ([zeros(), zeros()], Tensor::from_slice(active));
-        let weights = [weight_ih, weight_hh, bias_ih, bias_hh];
-        let first = [&first[0], &first[1]];
         Tensor::lstm_data(inputs, &sizes, &first, &weights, true, 1, 0.0, true, false).0
     }
 }

@@ -1,7 +1,8 @@
 //! Which device a decoder runs on, and waking up libtorch's CUDA half.
 //!
 //! The linker drops libtorch_cuda as unneeded, so that CUDA reads as absent until the library is loaded by hand. That is
-//! done only where an NVIDIA driver is there: elsewhere it would cost seconds and memory for nothing.
+//! done only where an NVIDIA driver is there: elsewhere it would cost seconds and memory for nothing. Nothing may ask torch about CUDA
+//! before: what it finds at the first question it keeps for the life of the process.
 
 use std::path::{Path, PathBuf};
 
@@ -53,10 +54,8 @@ fn wake() -> Result<usize, String> {
     if !driver() {
         return Err("this machine has no NVIDIA driver".into());
     }
-    if !Cuda::is_available() {
-        let folder = libtorch().ok_or("libtorch_cpu.so is not loaded from a folder")?;
-        load_global(&folder.join("libtorch_cuda.so"))?;
-    }
+    let folder = libtorch().ok_or("libtorch_cpu.so is not loaded from a folder")?;
+    load_global(&folder.join("libtorch_cuda.so"))?;
     match Cuda::device_count() {
         count if count > 0 => Ok(count as usize),
         _ => Err("libtorch finds no CUDA device".into()),
@@ -115,6 +114,24 @@ mod tests {
             insta::assert_snapshot!(note.unwrap(), @"`cuda:1` was asked for, but this machine has no NVIDIA driver: the decoder runs on the CPU");
             assert_eq!(resolve("auto").unwrap(), (Device::Cpu, None));
         }
+    }
+
+    /// In a process of its own: what torch finds when it is first asked about CUDA holds for all of it.
+    #[test]
+    fn torch_sees_the_cuda_half_once_it_is_loaded() {
+        const ALONE: &str = "ICECAP_TEST_CUDA_HALF";
+        if std::env::var_os(ALONE).is_some() {
+            if let Err(error) = load_global(&libtorch().unwrap().join("libtorch_cuda.so")) {
+                println!("{error}");
+            } else {
+                assert!(tch::utils::has_cudart(), "torch keeps hooks that know nothing of CUDA");
+            }
+            return;
+        }
+        let name = "decoder::device::tests::torch_sees_the_cuda_half_once_it_is_loaded";
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        let done = alone.args([name, "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Speaking: from images to captions, by greedy choice, by sampling or by beam search.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{DecodeSpec, Decoder, Method, Prefix, Special, State, sample::Sampler, search};
+use crate::batch::sent;
 
 /// A caption spoken by a decoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Generated {
 
 /// Images spoken about at once: enough to fill the kernels, few enough for their keys to stay in the cache.
 const IMAGES_AT_ONCE: i64 = 64;
+/// The same on a GPU, where a step costs its launches.
+const IMAGES_AT_ONCE_ON_GPU: i64 = 256;
 
 /// Captions sampled at once.
 const ROWS_AT_ONCE: i64 = 256;
@@ -38,8 +41,9 @@ pub fn generate_from(
     let _guard = tch::no_grad_guard();
     let spec = &within(decoder, spec);
     let mut captions = Vec::with_capacity(prefix.images() as usize);
-    for start in (0..prefix.images()).step_by(IMAGES_AT_ONCE as usize) {
-        let part = prefix.narrow(start, IMAGES_AT_ONCE.min(prefix.images() - start));
+    let at_once = if decoder.params().device() == Device::Cpu { IMAGES_AT_ONCE } else { IMAGES_AT_ONCE_ON_GPU };
+    for start in (0..prefix.images()).step_by(at_once as usize) {
+        let part = prefix.narrow(start, at_once.min(prefix.images() - start));
         captions.extend(match spec.method {
             Method::Greedy => one_by_one(decoder, decoder.start(&part), spec, special, most_probable),
             Method::Sample => {
@@ -68,7 +72,7 @@ pub fn samples(
     for start in (0..images).step_by(at_once as usize) {
         let part = prefix.narrow(start, at_once.min(images - start));
         let rows: Vec<i64> = (0..part.images()).flat_map(|image| vec![image; count]).collect();
-        let state = decoder.start(&part).repeat(&Tensor::from_slice(&rows).to_device(decoder.params().device()));
+        let state = decoder.start(&part).repeat(&sent(&rows, decoder.params().device()));
         let sampler = Sampler::new(spec, start as usize * count);
         captions.extend(one_by_one(decoder, state, spec, special, |log_probs, live, at| {
             sampler.choose(log_probs, live, at)
@@ -102,9 +106,9 @@ pub(super) fn advance(
 ) -> (Tensor, State) {
     let device = decoder.params().device();
     let tokens: Vec<i64> = said.iter().map(|row| row.last).collect();
-    let (logits, state) = decoder.step(state, &Tensor::from_slice(&tokens).to_device(device));
+    let (logits, state) = decoder.step(state, &sent(&tokens, device));
     let log_probs = logits.log_softmax(-1, Kind::Float);
-    let forbidden = Tensor::from_slice(&spec.forbidden(special, position)).to_device(device);
+    let forbidden = sent(&spec.forbidden(special, position), device);
     let mut log_probs = log_probs.index_fill(1, &forbidden, f64::NEG_INFINITY);
     if spec.no_repeat_ngram > 0 {
         let vocab = log_probs.size()[1];
@@ -115,7 +119,7 @@ pub(super) fn advance(
                 banned.into_iter().map(move |token| row as i64 * vocab + i64::from(token))
             })
             .collect();
-        let repeats = Tensor::from_slice(&repeats).to_device(device);
+        let repeats = sent(&repeats, device);
         log_probs = log_probs.view(-1).index_fill(0, &repeats, f64::NEG_INFINITY).view([-1, vocab]);
     }
     (log_probs, state)
@@ -166,7 +170,7 @@ fn one_by_one(
         state = if going.len() == live.len() {
             next
         } else {
-            let rows = Tensor::from_slice(&going).to_device(decoder.params().device());
+            let rows = sent(&going, decoder.params().device());
             next.keep(&rows, &rows)
         };
         live = going.iter().map(|&row| live[row as usize]).collect();

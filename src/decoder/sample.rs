@@ -6,7 +6,10 @@
 use tch::{Kind, Tensor};
 
 use super::DecodeSpec;
-use crate::batch::random::{SplitMix, mix};
+use crate::batch::{
+    random::{SplitMix, mix},
+    sent,
+};
 
 /// Draws the tokens of one call.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ impl Sampler {
             SplitMix::new(seed).unit()
         };
         let draws: Vec<f32> = live.iter().map(draw).collect();
-        nucleus(log_probs, &self.spec, &Tensor::from_slice(&draws).to_device(log_probs.device()))
+        nucleus(log_probs, &self.spec, &sent(&draws, log_probs.device()))
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     DecodeSpec, Decoder, Generated, Prefix, Special, State,
     generate::{Said, advance, numbers},
 };
+use crate::batch::sent;
 
 /// A caption in the making.
 #[derive(Debug, Clone)]
@@ -159,7 +160,7 @@ fn candidates(
             (0..rows as usize).map(move |row| search.living.get(row).map_or(dead, |living| living.log_prob as f32))
         })
         .collect();
-    let so_far = Tensor::from_slice(&so_far).to_device(log_probs.device()).unsqueeze(1);
+    let so_far = sent(&so_far, log_probs.device()).unsqueeze(1);
     let mut scores = log_probs + so_far; // [images * rows, V]
     let mut base = 0;
     if let Some(token) = only {
@@ -182,9 +183,9 @@ fn candidates(
 /// The state of the images that go on, their rows as chosen.
 fn reorder(state: &State, images: &[i64], rows: &[i64], before: i64) -> State {
     let device = state.rows[0].device();
-    let rows = Tensor::from_slice(rows).to_device(device);
+    let rows = sent(rows, device);
     if images.len() as i64 == before {
         return state.select(&rows);
     }
-    state.keep(&Tensor::from_slice(images).to_device(device), &rows)
+    state.keep(&sent(images, device), &rows)
 }

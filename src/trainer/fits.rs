@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What torch and its libraries say when memory runs out.
-const WORDS: [&str; 4] = ["out of memory", "can't allocate memory", "ALLOC_FAILED", "bad_alloc"];
+const WORDS: [&str; 5] = ["out of memory", "can't allocate memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "bad_alloc"];
 
 thread_local!(static GUARDED: Cell<bool> = const { Cell::new(false) });
 

@@ -152,16 +152,11 @@ impl<'a> Run<'a> {
         let step = self.state.step;
         let (_, _, batches) = self.plan.locate(step);
         let rate = self.rate(step);
-        let Some(found) = fits::guard(|| self.gradients(step, batches)) else {
+        let Some(found) = fits::guard(|| self.learn(step, batches, rate)) else {
             let (spec, data, held) = (self.spec, self.data, self.held.is_some());
             return Err(fits::too_large(self.decoder, self.half, spec, data, self.plan, step, held));
         };
-        let (loss, tokens) = found?;
-        let params = self.decoder.params_mut();
-        let stepped: Stepped = self.optimizer.step(params, &mut self.gradient, &loss, rate, step);
-        if let Some(average) = &mut self.average {
-            average.follow(params, &stepped.finite, step);
-        }
+        let (loss, tokens, stepped) = found?;
         self.state.step += 1;
         self.state.tokens += tokens;
         let waited = self.loader.waited - waited_before;
@@ -175,6 +170,17 @@ impl<'a> Run<'a> {
         }
         self.hooks.progress.advance(1);
         Ok(())
+    }
+
+    /// A step's gradients and what follows from them: its loss, its tokens, and what the optimizer found.
+    fn learn(&mut self, step: u64, batches: u64, rate: f64) -> Result<(Tensor, u64, Stepped), TrainError> {
+        let (loss, tokens) = self.gradients(step, batches)?;
+        let params = self.decoder.params_mut();
+        let stepped = self.optimizer.step(params, &mut self.gradient, &loss, rate, step);
+        if let Some(average) = &mut self.average {
+            average.follow(params, &stepped.finite, step);
+        }
+        Ok((loss, tokens, stepped))
     }
 
     /// The learning rate of a step.

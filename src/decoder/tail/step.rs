@@ -71,7 +71,7 @@ impl Step {
                 tensors.get(*place).and_then(Option::as_ref).map(Tensor::shallow_clone).ok_or_else(missing)
             }
             Source::Weight(handle, shape) => params.get(*handle).f_view(shape.as_slice()),
-            Source::Number(number) => Ok(Tensor::from(*number as f32).to_device(params.device())),
+            Source::Number(number) => Ok(Tensor::full([], *number, (Kind::Float, params.device()))),
         };
         let inputs = self.inputs.iter().map(input).collect::<Result<Vec<_>, _>>()?;
         match inputs.as_slice() {

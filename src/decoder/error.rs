@@ -51,7 +51,9 @@ pub enum DecoderError {
         source: std::io::Error,
     },
     /// The file is no safetensors file, or was cut short.
-    #[error("`{path}` is not a whole safetensors file\nhint: use another checkpoint of the run")]
+    #[error(
+        "`{path}` is not a whole safetensors file\nhint: where the run's checkpoints/best is whole, put it in the place of checkpoints/last and resume from it"
+    )]
     Format {
         /// The file.
         path: PathBuf,
@@ -157,7 +159,7 @@ mod tests {
         let source = safetensors::SafeTensorError::HeaderTooSmall;
         insta::assert_snapshot!(DecoderError::Format { path: path(), source }, @"
         `best/model.safetensors` is not a whole safetensors file
-        hint: use another checkpoint of the run
+        hint: where the run's checkpoints/best is whole, put it in the place of checkpoints/last and resume from it
         ");
         let missing = DecoderError::Missing { path: path(), name: "output.bias".into(), expected: vec![9] };
         insta::assert_snapshot!(missing, @"

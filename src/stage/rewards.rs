@@ -1,4 +1,5 @@
-//! Rewards for sampled captions: CIDEr-D against the training captions of their images.
+//! Rewards for sampled captions: CIDEr-D against the training captions of their images, a caption's end counted as a word, so that
+//! breaking off is not rewarded (Rennie et al. 2017).
 //!
 //! The references are tokenized and weighed once, and a batch's captions are scored in parallel: what is left to do for a caption is to
 //! tokenize it as the metric does and to compare it with a few lists.
@@ -33,7 +34,7 @@ impl<'a> Rewards<'a> {
     /// Of the rows `wanted`; rarity is counted over their captions.
     pub fn new(rows: &Rows, wanted: &[u32], tokenizer: &'a Tokenizer, cache: &Path) -> Result<Self, NoReferences> {
         let captions: Vec<Vec<String>> = wanted.iter().map(|row| captions_of(rows, *row)).collect();
-        let references = References::new(&captions);
+        let references = References::with_ends(&captions);
         // Of one image alone every n-gram is as rare as any other: all rewards would be 0.
         if wanted.len() < 2 || references.frequency().ngrams() == 0 {
             return Err(NoReferences { images: wanted.len(), cache: cache.display().to_string() });

@@ -184,6 +184,12 @@ impl Run {
         Ok(run)
     }
 
+    /// Writes the recipe as it is now.
+    pub(super) fn write_recipe(&self) -> Result<()> {
+        publish(&self.folder, "recipe.toml", self.recipe.resolved().as_bytes())
+            .with_context(|| format!("the run's folder `{}` can't be written", self.folder.display()))
+    }
+
     /// Whether a run is in `folder`.
     #[must_use]
     pub fn exists(folder: &Path) -> bool {

@@ -89,9 +89,9 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
     let (device, note) = decoder::device::resolve(&options.device)?;
     note.iter().for_each(|note| progress.line(note));
     let (run, decoder) = if options.resume && Run::exists(&options.run) {
-        let run = resumed(recipe, &options.run)?;
+        let run = resumed(recipe, &options.run, progress)?;
         begin::check_resumed(&run, options.init.as_deref())?;
-        let decoder = resumed_decoder(&run, section, options, device)?;
+        let decoder = resumed_decoder(&run, recipe, section, options, device)?;
         (run, decoder)
     } else if Run::exists(&options.run) {
         return Err(RunError::Exists { folder: options.run.clone() }.into());
@@ -155,9 +155,11 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
     fit(&run, decoder, &rows, &cache, columns, options.resume, progress)
 }
 
-/// The decoder of a run that goes on; its weights are read by the trainer.
+/// The decoder of a run that goes on; its weights are read by the trainer. Where the run ended before its first checkpoint it begins
+/// again as it began: with the weights of another run, if it did.
 fn resumed_decoder(
     run: &Run,
+    recipe: &Recipe,
     section: &DecoderSection,
     options: &TrainOptions,
     device: decoder::device::Device,
@@ -165,7 +167,12 @@ fn resumed_decoder(
     let inputs: Vec<ColumnInput> = run.info.columns.iter().map(|column| column.input.clone()).collect();
     let vocab = run.tokenizer.vocab_size();
     let tail = tail::of_run(run)?;
-    match trainer::find_checkpoint(&run.folder, "last") {
+    let last = trainer::find_checkpoint(&run.folder, "last");
+    if let (None, Some(init)) = (&last, &run.info.init) {
+        let init = Init::open(init, recipe, &run.info.columns)?;
+        return init.decoder(tail.as_ref(), &section.spec.at(&options.data), &run.info.columns, device);
+    }
+    match last {
         // Pretrained weights are needed once: a run goes on without their folder.
         Some(folder) if section.spec.pretrained().is_some() => {
             Ok(decoder::load_behind(tail.as_ref(), &folder, &section.spec, &inputs, vocab, device)?)
@@ -251,25 +258,35 @@ fn report(outcome: &Outcome, parameters: usize) -> TrainReport {
     }
 }
 
-/// The run in `folder`, refused where its recipe is another one than `recipe`.
-fn resumed(recipe: &Recipe, folder: &Path) -> Result<Run> {
-    let run = Run::open(folder)?;
+/// The run in `folder`, refused where its recipe is another one than `recipe` in more than what a training may go on with: each of
+/// those is said, and noted in the run's recipe.
+fn resumed(recipe: &Recipe, folder: &Path, progress: &dyn Progress) -> Result<Run> {
+    let mut run = Run::open(folder)?;
+    let before = run.recipe.resolved();
+    run.recipe.train = run.recipe.train.going_on_as(&recipe.train);
     let (old, new) = (run.recipe.resolved(), recipe.resolved());
-    let differs = || {
-        let (mut old, mut new) = (old.lines(), new.lines());
-        loop {
-            match (old.next(), new.next()) {
-                (None, None) => return None,
-                (old, new) if old != new => return Some((old.unwrap_or_default(), new.unwrap_or_default())),
-                _ => {}
-            }
-        }
-    };
-    if let Some((old, new)) = differs() {
+    if let Some((old, new)) = differences(&old, &new).into_iter().next() {
         let difference = format!("it has `{old}`, this one `{new}`");
         return Err(RunError::OtherRecipe { folder: folder.to_owned(), difference }.into());
     }
+    let changed = differences(&before, &old);
+    for (old, new) in &changed {
+        progress.line(&format!("the run goes on with another recipe: `{new}` where it was `{old}`"));
+    }
+    if !changed.is_empty() {
+        run.write_recipe()?;
+    }
     Ok(run)
+}
+
+/// The lines in which two recipes differ.
+fn differences(old: &str, new: &str) -> Vec<(String, String)> {
+    let longest = old.lines().count().max(new.lines().count());
+    let lines = |text: &str| {
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.into_iter().chain(std::iter::repeat_with(String::new)).take(longest).collect::<Vec<_>>()
+    };
+    lines(old).into_iter().zip(lines(new)).filter(|(old, new)| old != new).collect()
 }
 
 /// What the bytes of the run's columns are: a column that was written anew is another source.

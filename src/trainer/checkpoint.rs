@@ -92,7 +92,7 @@ impl TrainState {
             ("train.ema", spec.ema.to_string(), old.ema.to_string()),
             ("train.max_tokens", number(spec.max_tokens as u64), number(old.max_tokens as u64)),
             ("captions", number(data.captions.len() as u64), number(self.captions)),
-            ("data", digest(data), self.data.clone()),
+            ("data (tokenizer, captions, validation images or columns)", digest(data), self.data.clone()),
         ];
         match fields.into_iter().find(|(_, expected, found)| expected != found) {
             None => Ok(()),

@@ -75,7 +75,8 @@ pub enum TrainError {
     },
     /// The loss became infinite or not a number, again and again.
     #[error(
-        "the loss was not finite in `{steps}` steps one after another, the last of them step `{step}`\nhint: lower `train.learning_rate` (now `{learning_rate}`) or `train.clip` (now `{clip}`), then start again or continue from the last checkpoint with `--resume`"
+        "the loss was not finite in `{steps}` steps one after another, the last of them step `{step}`\nhint: lower `train.learning_rate` (now `{learning_rate}`) or {}, then go on from the last checkpoint with `--resume`, or start another run",
+        if *clip > 0.0 { format!("`train.clip` (now `{clip}`)") } else { "set `train.clip` (now off) to 1".to_owned() }
     )]
     Diverged {
         /// The last of them.
@@ -138,7 +139,9 @@ pub enum TrainError {
         expected: String,
     },
     /// The state file is cut short or foreign.
-    #[error("`{path}` is not a training's state\nhint: use another checkpoint of the run")]
+    #[error(
+        "`{path}` is not a training's state\nhint: where the run's checkpoints/best is whole, put it in the place of checkpoints/last and resume from it"
+    )]
     State {
         /// The file.
         path: PathBuf,
@@ -249,7 +252,7 @@ mod tests {
         hint: continue with the recipe saved in the run folder, or start another run
 
         `runs/a` is not a training's state
-        hint: use another checkpoint of the run
+        hint: where the run's checkpoints/best is whole, put it in the place of checkpoints/last and resume from it
 
         could not write `runs/a`
 

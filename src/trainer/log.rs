@@ -32,7 +32,8 @@ impl Log {
 
     /// Appends one line.
     pub fn line(&mut self, value: &Value) -> Result<(), TrainError> {
-        writeln!(self.file, "{value}").map_err(|source| io("write", &self.path, source))?;
+        // In one write: no other line, and no full disk, cuts it in two.
+        self.file.write_all(format!("{value}\n").as_bytes()).map_err(|source| io("write", &self.path, source))?;
         self.board.line(value)
     }
 
@@ -43,7 +44,8 @@ impl Log {
 }
 
 fn keep_until(path: &Path, step: u64) -> std::io::Result<()> {
-    let text = fs::read_to_string(path)?;
+    let bytes = fs::read(path)?;
+    let text = String::from_utf8_lossy(&bytes); // a line torn by a full disk may end within a letter
     let before = |line: &&str| {
         let value: Option<Value> = serde_json::from_str(line).ok();
         value.and_then(|value| value["step"].as_u64()).is_some_and(|at| at <= step)
@@ -67,7 +69,7 @@ mod tests {
         for step in [10, 20, 30] {
             log.line(&json!({"step": step})).unwrap();
         }
-        log.file.write_all(b"{\"step\": 3").unwrap(); // cut short by a kill
+        log.file.write_all(b"{\"step\": 3, \"samples\": [\"caf\xc3").unwrap(); // cut short by a kill
         drop(log);
         Log::open(run.path(), 20, &spec).unwrap().line(&json!({"step": 25})).unwrap();
         let text = fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();

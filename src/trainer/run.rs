@@ -111,7 +111,7 @@ impl<'a> Run<'a> {
         self.hooks.progress.start("train", Some(steps));
         self.hooks.progress.advance(self.state.step.min(steps));
         // Rewards begin with weights that know something: what they know is where the best score begins.
-        if self.state.step == 0 && self.spec.only_rewards() {
+        if self.state.step == 0 && self.state.best.is_none() && self.spec.only_rewards() {
             self.validate()?;
         }
         let mut stopped_early = self.exhausted();

@@ -142,6 +142,27 @@ impl Default for TrainSpec {
 }
 
 impl TrainSpec {
+    /// These settings with those of `other` that a training may go on with: how long, how fast, and what is shown. What decides
+    /// which batches come and what is remembered stays.
+    #[must_use]
+    pub fn going_on_as(&self, other: &Self) -> Self {
+        Self {
+            epochs: other.epochs,
+            steps: other.steps,
+            learning_rate: other.learning_rate,
+            clip: other.clip,
+            weight_decay: other.weight_decay,
+            validate_every: other.validate_every,
+            patience: other.patience,
+            samples: other.samples,
+            log_every: other.log_every,
+            checkpoint_seconds: other.checkpoint_seconds,
+            hold: other.hold,
+            tensorboard: other.tensorboard,
+            ..self.clone()
+        }
+    }
+
     /// Refuses numbers that cannot be trained with.
     ///
     /// # Errors

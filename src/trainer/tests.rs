@@ -112,13 +112,24 @@ pub(super) fn go(
     run: &Path,
     resume: bool,
 ) -> Result<Outcome, TrainError> {
+    rewarded_by(spec, kind, data, run, resume, &first_and_short)
+}
+
+fn rewarded_by(
+    spec: &TrainSpec,
+    kind: &str,
+    data: &TrainData,
+    run: &Path,
+    resume: bool,
+    reward: &Rewarder<'_>,
+) -> Result<Outcome, TrainError> {
     // So small that threads would only wait for each other.
     tch::set_num_threads(1);
     let inputs = [ColumnInput { name: "signs".into(), vectors: 3, width: 8 }];
     let mut decoder = build(&small(kind), &inputs, VOCAB, spec.seed, Device::Cpu).unwrap();
     let text = |tokens: &[u32]| tokens.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let name = |row: u32| row.to_string();
-    let hooks = Hooks { progress: &Silent, name: &name, text: &text, score: &right, reward: Some(&first_and_short) };
+    let hooks = Hooks { progress: &Silent, name: &name, text: &text, score: &right, reward: Some(reward) };
     train(decoder.as_mut(), spec, data, run, resume, &hooks)
 }
 
@@ -209,6 +220,30 @@ fn rewards_rise() {
         assert_eq!(rewards.len(), 28, "{text}");
         assert!(last > first + 0.1, "{kind}: {first} {last}");
     }
+}
+
+/// Rewards alone begin with a validation and its checkpoint; a training that ended right after it goes on as if nothing had been.
+#[test]
+fn rewards_are_the_same_after_a_cut_before_the_first_step() {
+    let spec = TrainSpec {
+        schedule: Schedule::Plateau,
+        plateau_patience: 0,
+        steps: Some(6),
+        label_smoothing: 0.0,
+        scst: Some(Scst { samples: 2, ..Scst::default() }),
+        scheduled_sampling: None,
+        ..own_words()
+    };
+    let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    go(&spec, "lstm", &data(false), whole.path(), false).unwrap();
+    let failing = |_: &[(u32, &[u32])]| -> Result<Vec<f64>, HookError> { Err("cut".into()) };
+    rewarded_by(&spec, "lstm", &data(false), cut.path(), false, &failing).unwrap_err();
+    go(&spec, "lstm", &data(false), cut.path(), true).unwrap();
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        assert!(model(whole.path(), file) == model(cut.path(), file), "{file} differs");
+    }
+    let lines = |run: &Path| fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count();
+    assert_eq!(lines(whole.path()), lines(cut.path()), "the first validation is not done twice");
 }
 
 #[test]

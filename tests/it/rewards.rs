@@ -84,4 +84,15 @@ fn a_start_that_does_not_fit_is_named() {
     place.icecap(&format!("{line} --init base --resume")).good();
     let said = place.icecap(&format!("{line} --init elsewhere --resume")).bad();
     assert!(said.contains("the run `other` began with `base`, not with `elsewhere`"), "{said}");
+    // Killed before its first checkpoint, it begins again with the other run's weights; and a run may be made longer, not wider.
+    let model = || std::fs::read(place.path("other/checkpoints/last/model.safetensors")).expect("a model");
+    let whole = model();
+    std::fs::remove_dir_all(place.path("other/checkpoints")).expect("checkpoints");
+    place.icecap(&format!("{line} --resume")).good();
+    assert!(model() == whole, "a training that begins again is the same training");
+    let longer = place.icecap(&format!("{line} --set train.steps=3 --resume")).good();
+    assert!(longer.err.contains("`steps = 3` where it was `steps = 2`"), "{}", longer.err);
+    assert!(model() != whole && place.read("other/recipe.toml").contains("steps = 3"));
+    let said = place.icecap(&format!("{line} --set train.steps=3 --set train.batch=50 --resume")).bad();
+    assert!(said.contains("it has `batch = 200`, this one `batch = 50`"), "{said}");
 }

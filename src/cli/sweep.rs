@@ -9,7 +9,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    args::Shared, bars::Bars, out,
+    args::Shared,
+    bars::Bars,
+    out,
     sweep_args::{SweepArgs, TrialArgs},
     sweep_board, sweep_tables as tables,
 };

@@ -22,7 +22,8 @@ pub(super) fn points(report: &SweepReport) -> String {
         ]);
     }
     let mut shown = table.to_string();
-    shown += "\nCIDEr: the best of a training's validations, greedy; the mean over seeds, and its standard deviation.\n";
+    shown +=
+        "\nCIDEr: the best of a training's validations, greedy; the mean over seeds, and its standard deviation.\n";
     for trial in &report.trials {
         if let Some(error) = &trial.error {
             shown += &format!("\n{} failed: {}\n", trial.name, error.replace('\n', "\n    "));

@@ -93,9 +93,7 @@ fn groups(root: &toml_edit::Table) -> Vec<Vec<(String, Vec<Entry>)>> {
     for variant in variants.into_iter().flatten() {
         let word = |key: &str| variant.get(key).and_then(Item::as_str).unwrap_or_default().to_owned();
         let set = variant.get("set").map(|set| leaves(set, "")).unwrap_or_default();
-        let entry = |(key, item): (String, &Item)| {
-            Some(Entry { key, value: toml(item.as_value()?), span: span(item) })
-        };
+        let entry = |(key, item): (String, &Item)| Some(Entry { key, value: toml(item.as_value()?), span: span(item) });
         let of = (word("name"), set.into_iter().filter_map(entry).collect());
         match names.iter().position(|name| *name == word("group")) {
             Some(at) => groups[at].push(of),
@@ -114,10 +112,10 @@ fn draw(random: &Item, found: &mut Found) -> Vec<Vec<Entry>> {
     let whole = |key: &str| table.get(key).and_then(Item::as_integer).and_then(|number| u64::try_from(number).ok());
     let (count, seed) = (whole("n").unwrap_or(0), whole("seed").unwrap_or(0));
     let below = |key: &str| table.get(key).map(|item| ranges_and_lists(item)).unwrap_or_default();
-    let choices: Vec<Vec<Entry>> =
-        below("choices").into_iter().map(|(key, item)| choices(&key, item, found)).collect();
-    let ranges: Vec<Interval> = below("ranges").into_iter().filter_map(|(key, item)| Interval::of(&key, item, found)).collect();
-    if choices.is_empty() && ranges.is_empty() {
+    let choices: Vec<Vec<Entry>> = below("choices").into_iter().map(|(key, item)| choices(&key, item, found)).collect();
+    let ranges: Vec<Interval> =
+        below("ranges").into_iter().filter_map(|(key, item)| Interval::of(&key, item, found)).collect();
+    if below("choices").is_empty() && below("ranges").is_empty() {
         let hint = "give [random.ranges] with { from, to }, or [random.choices] with lists".to_owned();
         found.push(span(random), "[random] draws nothing".to_owned(), Some(hint));
     }
@@ -140,7 +138,9 @@ fn ranges_and_lists(item: &Item) -> Vec<(String, &Item)> {
     for (key, item) in table.iter() {
         match item {
             Item::Table(_) if !is_range(item) => found.extend(below(key, item)),
-            Item::Value(Value::InlineTable(table)) if table.is_dotted() && !is_range(item) => found.extend(below(key, item)),
+            Item::Value(Value::InlineTable(table)) if table.is_dotted() && !is_range(item) => {
+                found.extend(below(key, item));
+            }
             _ => found.push((key.to_owned(), item)),
         }
     }
@@ -190,7 +190,7 @@ impl Interval {
             wrong(format!("the range of `{key}` does not work: `from` must be below `to`{above}"));
             return None;
         }
-        let is_whole = |name: &str| table.get(name).is_some_and(|item| item.is_integer());
+        let is_whole = |name: &str| table.get(name).is_some_and(Item::is_integer);
         Some(Self { key: key.to_owned(), from, to, log, whole: is_whole("from") && is_whole("to"), span: span(item) })
     }
 
@@ -201,7 +201,7 @@ impl Interval {
         let value = match self.whole {
             true => format!("{}", drawn.round() as i64),
             // Four digits say as much as more would, and can be read.
-            false => format!("{:.3e}", drawn),
+            false => format!("{drawn:.3e}"),
         };
         Entry { key: self.key.clone(), value, span: self.span.clone() }
     }

@@ -3,14 +3,17 @@
 //! A trial's name is made of what it differs in, and never of its place: points that are added to the file rename no trial. Faults of a
 //! trial's recipe are led back to the entry of the sweep file that brought them in.
 
-use std::{collections::HashSet, path::Path};
+use std::collections::HashSet;
 
 use super::{
     TrialPlan,
     entries::{Entries, Entry},
     faults::Found,
 };
-use crate::recipe::{Recipe, RecipeError, strict};
+use crate::recipe::{
+    Recipe, RecipeError,
+    strict::{self, Fault},
+};
 
 /// More trials than this are a slip of the fingers.
 const MOST_TRIALS: usize = 10_000;
@@ -57,7 +60,11 @@ pub(super) fn points(entries: &Entries, found: &mut Found) -> Vec<Point> {
     }
     let count = axes.iter().try_fold(1usize, |count, axis| count.checked_mul(axis.len()));
     if count.is_none_or(|count| count > MOST_TRIALS) {
-        found.push(0..0, format!("more than {MOST_TRIALS} points come of it"), Some("draw some of them: [random]".to_owned()));
+        found.push(
+            0..0,
+            format!("more than {MOST_TRIALS} points come of it"),
+            Some("draw some of them: [random]".to_owned()),
+        );
         return Vec::new();
     }
     axes.iter().fold(vec![Point::default()], |points, axis| {
@@ -86,12 +93,7 @@ fn digest(text: &str) -> String {
 }
 
 /// The trials of `points`, one for each seed, and what is wrong with their recipes.
-pub(super) fn trials(
-    points: &[Point],
-    seeds: &[u64],
-    (base, name): (&str, &str),
-    found: &mut Found,
-) -> Vec<TrialPlan> {
+pub(super) fn trials(points: &[Point], seeds: &[u64], (base, name): (&str, &str), found: &mut Found) -> Vec<TrialPlan> {
     let seeds: Vec<Option<u64>> = if seeds.is_empty() { vec![None] } else { seeds.iter().copied().map(Some).collect() };
     let mut taken = HashSet::new();
     let mut trials = Vec::new();
@@ -119,42 +121,46 @@ pub(super) fn trials(
 
 /// The recipe of `point`; `None` where it has faults.
 fn read(base: &str, name: &str, point: &Point, found: &mut Found) -> Option<Recipe> {
-    let sets: Vec<String> = point.entries.iter().map(|entry| format!("{}={}", entry.key, entry.value)).collect();
-    let (text, faults) = match Recipe::parse(base, name, &sets) {
-        Ok(recipe) => match recipe.decoder(Path::new(name).to_string_lossy().as_ref(), "sweep") {
-            Ok(_) => return Some(recipe),
-            Err(_) => (String::new(), Vec::new()),
-        },
-        Err(RecipeError::Faults { text, faults, .. }) => (text, faults),
-        Err(RecipeError::SetPlace { given, at, found: there }) => {
-            let entry = point.entries.iter().find(|entry| given == format!("{}={}", entry.key, entry.value));
-            let span = entry.map_or(0..0, |entry| entry.span.clone());
-            found.push(span, format!("the recipe has no `{at}`: {there}"), None);
-            return None;
+    let set = |entry: &Entry| format!("{}={}", entry.key, entry.value);
+    let sets: Vec<String> = point.entries.iter().map(set).collect();
+    match Recipe::parse(base, name, &sets) {
+        Ok(recipe) if recipe.decoder.is_some() => return Some(recipe),
+        Ok(_) => blame(point, "", &Fault { span: 0..0, message: "it has no [decoder]".to_owned(), hint: None }, found),
+        Err(RecipeError::Faults { text, faults, .. }) => {
+            faults.iter().for_each(|fault| blame(point, &text, fault, found));
         }
-        Err(_) => (String::new(), Vec::new()),
-    };
-    for fault in &faults {
-        let entry = point.entries.iter().rev().find(|entry| brings(entry, &text, fault));
-        // Where no single entry is at fault, the first that the point has is shown, and the point named.
-        let (span, message) = match entry {
-            Some(entry) => (entry.span.clone(), fault.message.clone()),
-            None => {
-                let span = point.entries.last().map_or(0..0, |entry| entry.span.clone());
-                (span, format!("with this, the trial `{}` can't be: {}", point.name(), fault.message))
+        Err(RecipeError::SetPlace { given, at, found: there }) => {
+            let (wrong, others): (Vec<Entry>, Vec<Entry>) =
+                point.entries.iter().cloned().partition(|entry| set(entry) == given);
+            for entry in &wrong {
+                found.push(entry.span.clone(), format!("the recipe has no `{at}`: {there}"), None);
             }
-        };
-        found.push(span, message, fault.hint.clone());
-    }
-    if faults.is_empty() {
-        let span = point.entries.last().map_or(0..0, |entry| entry.span.clone());
-        found.push(span, format!("the trial `{}` has no recipe that can be read", point.name()), None);
+            // Without it, what else is wrong can be seen.
+            if !wrong.is_empty() {
+                read(base, name, &Point { entries: others, ..point.clone() }, found);
+            }
+        }
+        Err(other) => {
+            blame(point, "", &Fault { span: 0..0, message: other.to_string(), hint: None }, found);
+        }
     }
     None
 }
 
+/// Leads `fault` of the recipe `text` back to the entry that brought it in; where no single one did, to the last, with the trial named.
+fn blame(point: &Point, text: &str, fault: &Fault, found: &mut Found) {
+    let (span, message) = match point.entries.iter().rev().find(|entry| brings(entry, text, fault)) {
+        Some(entry) => (entry.span.clone(), fault.message.clone()),
+        None => {
+            let span = point.entries.last().map_or(0..0, |entry| entry.span.clone());
+            (span, format!("with this, the trial `{}` can't be: {}", point.name(), fault.message))
+        }
+    };
+    found.push(span, message, fault.hint.clone());
+}
+
 /// Whether `fault` of the recipe `text` is of what `entry` put there: of its value, or of its key before it.
-fn brings(entry: &Entry, text: &str, fault: &strict::Fault) -> bool {
+fn brings(entry: &Entry, text: &str, fault: &Fault) -> bool {
     let path: Vec<&str> = entry.key.split('.').collect();
     let Some(value) = strict::span_of(text, &path) else { return false };
     let line = text[..value.start].rfind('\n').map_or(0, |at| at + 1);

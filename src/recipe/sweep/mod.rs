@@ -52,6 +52,9 @@ pub struct TrialPlan {
     pub recipe: Recipe,
 }
 
+/// Finds the text and the path of the recipe that a sweep file names.
+pub type RecipeFinder<'a> = dyn FnMut(&Path) -> Result<(String, PathBuf), RecipeError> + 'a;
+
 impl Sweep {
     /// Reads the sweep file at `path` and the recipe that it names, with `sets` put into the recipe first.
     ///
@@ -73,11 +76,7 @@ impl Sweep {
     ///
     /// # Errors
     /// [`SweepError`] with everything that is wrong with it.
-    pub fn parse(
-        text: &str,
-        name: &str,
-        recipe: &mut dyn FnMut(&Path) -> Result<(String, PathBuf), RecipeError>,
-    ) -> Result<Self, SweepError> {
+    pub fn parse(text: &str, name: &str, recipe: &mut RecipeFinder<'_>) -> Result<Self, SweepError> {
         let wrong = |faults| SweepError::Faults { name: name.to_owned(), text: text.to_owned(), faults };
         let reading = strict::read::<SweepSpec>(text, name).map_err(|error| match error {
             RecipeError::Faults { faults, .. } => wrong(faults),

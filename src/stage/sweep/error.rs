@@ -33,7 +33,9 @@ pub enum SweepRunError {
         second: String,
     },
     /// Two data sets.
-    #[error("the trials `{first}` and `{second}` are of two data sets, and a cache is of one\nhint: make two sweeps of it")]
+    #[error(
+        "the trials `{first}` and `{second}` are of two data sets, and a cache is of one\nhint: make two sweeps of it"
+    )]
     TwoDataSets {
         /// A trial.
         first: String,
@@ -72,6 +74,20 @@ mod tests {
             },
         ];
         let messages: Vec<String> = messages.iter().map(ToString::to_string).collect();
-        insta::assert_snapshot!(messages.join("\n\n"), @"");
+        insta::assert_snapshot!(messages.join("\n\n"), @r##"
+        the sweep `runs/study` is being run by another process
+        hint: wait for it to end, or give another folder to --runs
+
+        `runs/lstm` is a run, and a sweep's folder holds runs
+        hint: give another folder to --runs
+
+        the trials `a` and `b` make column `grid` in two ways, and a cache has one column of a name
+        hint: give it another name in one of them, such as `column.0.name = "other"`, or name both in the recipe and vary `decoder.columns`
+
+        the trials `a` and `b` are of two data sets, and a cache is of one
+        hint: make two sweeps of it
+
+        the trial `a` can't be started with the program `/usr/bin/icecap`
+        "##);
     }
 }

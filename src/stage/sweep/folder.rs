@@ -124,9 +124,11 @@ impl Folder {
         let kept: Vec<String> = folders.iter().map(|folder| file_name(folder)).collect();
         let earlier: Vec<String> = before.into_iter().filter(|name| !kept.contains(name)).collect();
         let mut changes = Vec::new();
-        if !is_new && !(added.is_empty() && earlier.is_empty()) {
+        let same = added.is_empty() && earlier.is_empty();
+        if !(is_new || same) {
             changes.push("the sweep has changed since it was last run:".to_owned());
-            changes.extend(moved.map(|(trial, old)| format!("    {}: {}", trial.name, differences(&old, &trial.recipe))));
+            changes
+                .extend(moved.map(|(trial, old)| format!("    {}: {}", trial.name, differences(&old, &trial.recipe))));
             changes.extend(listed("new", &added));
             changes.extend(listed("no longer asked for, and kept", &earlier));
         }

@@ -161,7 +161,12 @@ pub(super) fn points(trials: &[TrialReport]) -> Vec<PointReport> {
     let mut points: Vec<PointReport> = names.into_iter().map(|name| point(name, trials)).collect();
     let rank = |point: &PointReport| (point.state == State::WeededOut, point.mean.is_none());
     points.sort_by(|one, other| {
-        let longer = || other.steps.filter(|_| other.state == State::WeededOut).cmp(&one.steps.filter(|_| one.state == State::WeededOut));
+        let longer = || {
+            other
+                .steps
+                .filter(|_| other.state == State::WeededOut)
+                .cmp(&one.steps.filter(|_| one.state == State::WeededOut))
+        };
         rank(one).cmp(&rank(other)).then_with(longer).then_with(|| {
             let score = |point: &PointReport| point.mean.unwrap_or(f64::NEG_INFINITY);
             score(other).total_cmp(&score(one))

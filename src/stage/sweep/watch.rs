@@ -107,7 +107,8 @@ mod tests {
         watch.look();
         assert_eq!(watch.seen, Seen::default());
         let mut file = File::create(run.path().join("metrics.jsonl")).unwrap();
-        write!(file, "{{\"step\":50,\"loss\":4.5,\"seconds\":5.0}}\n{{\"step\":60,\"score\":7.0}}\n{{\"step\":7").unwrap();
+        write!(file, "{{\"step\":50,\"loss\":4.5,\"seconds\":5.0}}\n{{\"step\":60,\"score\":7.0}}\n{{\"step\":7")
+            .unwrap();
         watch.look();
         assert_eq!((watch.seen.step, watch.seen.loss, watch.seen.cider), (60, Some(4.5), Some(7.0)));
         assert_eq!(watch.seen.seconds_a_step(), Some(0.1));

@@ -7,7 +7,10 @@ use icecap_cache::Part;
 
 use super::cache_args::{Cache, Drift};
 
-use super::sources::{FetchArgs, PartArgs, RetryMissing};
+use super::{
+    sources::{FetchArgs, PartArgs, RetryMissing},
+    sweep_args::{SweepArgs, TrialArgs},
+};
 
 use crate::encoder::{Device, Devices, EncoderError};
 
@@ -39,6 +42,9 @@ pub(super) enum Command {
     Cache(Cache),
     Drift(Drift),
     Train(Train),
+    Sweep(SweepArgs),
+    #[command(hide = true)]
+    Trial(TrialArgs),
     Caption(Caption),
     Evaluate(Evaluate),
     ExportRun(ExportRun),
@@ -330,7 +336,7 @@ pub(super) fn devices(text: &str) -> Result<String, String> {
     })
 }
 
-fn assignment(text: &str) -> Result<String, String> {
+pub(super) fn assignment(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((key, _)) if !key.trim().is_empty() => Ok(text.to_owned()),
         _ => Err("write KEY=VALUE, for example decoder.hidden=512".to_owned()),

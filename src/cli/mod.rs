@@ -14,6 +14,10 @@ mod out;
 mod plan;
 mod score_tables;
 mod sources;
+mod sweep;
+mod sweep_args;
+mod sweep_board;
+mod sweep_tables;
 mod tables;
 mod train;
 
@@ -66,6 +70,8 @@ fn run(options: Options) -> anyhow::Result<()> {
         Command::Cache(args) => cache::run(args, &shared),
         Command::Drift(args) => cache::drift(&args),
         Command::Train(args) => train::train(&args, &shared),
+        Command::Sweep(args) => sweep::sweep(&args, &shared),
+        Command::Trial(args) => sweep::trial(&args),
         Command::Caption(args) => train::caption(&args, &shared),
         Command::Evaluate(args) => train::evaluate(&args),
         Command::ExportRun(args) => train::export_run(&args),

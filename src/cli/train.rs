@@ -35,6 +35,7 @@ pub(super) fn train(args: &Train, shared: &Shared) -> Result<()> {
         resume: args.resume,
         onnxruntime: shared.onnxruntime.clone(),
         init: args.init.clone(),
+        until: None,
     };
     let report = run_train(&recipe, &args.recipe.recipe.display().to_string(), &options, &Bars::new())?;
     out::note!("{}", tables::trained_line(&report));

@@ -19,7 +19,7 @@ pub enum RecipeError {
         source: std::io::Error,
     },
     /// The file was read, and these things are wrong with it.
-    #[error("{}", render(name, text, faults))]
+    #[error("{}", render("recipe", name, text, faults))]
     Faults {
         /// The file's name.
         name: String,
@@ -68,9 +68,10 @@ fn hint_for(error: &std::io::Error) -> &'static str {
     }
 }
 
-fn render(name: &str, text: &str, faults: &[Fault]) -> String {
+/// All faults of a file, which is a `kind`, each with its caret.
+pub(super) fn render(kind: &str, name: &str, text: &str, faults: &[Fault]) -> String {
     let count = faults.len();
-    let title = format!("the recipe `{name}` has {count} fault{}", if count == 1 { "" } else { "s" });
+    let title = format!("the {kind} `{name}` has {count} fault{}", if count == 1 { "" } else { "s" });
     faults.iter().fold(title, |shown, fault| format!("{shown}\n{}", Shown { name, text, fault }))
 }
 

@@ -12,6 +12,7 @@ mod error;
 mod numbers;
 mod own_words;
 pub mod strict;
+mod sweep;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use decoder::DecoderSection;
 pub use detector::{DetectorSpec, DetectorWord, FileSpec, Origin, RegionsSpec};
 pub use encoder::{EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
 pub use error::RecipeError;
+pub use sweep::{HalvingSpec, RecipeFinder, Sweep, SweepError, TrialPlan};
 pub use tail::TailSpec;
 
 use crate::{dataset::DatasetSpec, decoder::DecodeSpec, text::TokenizerSpec, trainer::TrainSpec};

@@ -182,6 +182,7 @@ fn trial(
         resume: true,
         onnxruntime: options.onnxruntime.clone(),
         init: None,
+        until: None,
     };
     let training = match train(&recipe, NAME, &train_options, progress) {
         // A run of an earlier version, or on an earlier cache: begun anew.

@@ -30,6 +30,7 @@ mod register;
 mod rewards;
 pub mod run;
 mod space;
+pub mod sweep;
 pub mod tail;
 pub mod train;
 pub mod transfer;

@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use icecap_cache::Cache;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use examples::TrainingData;
-use examples::{Split, captions, check_recipe};
-pub(super) use examples::{captions_of, keep_encoded};
+use examples::{Split, captions};
+pub(super) use examples::{captions_of, check_recipe, keep_encoded};
 
 use super::{
     begin::{self, Init},
@@ -48,10 +48,12 @@ pub struct TrainOptions {
     pub onnxruntime: Option<PathBuf>,
     /// The run whose weights a new one begins with.
     pub init: Option<PathBuf>,
+    /// The step after which this sitting ends, where the training may go on later.
+    pub until: Option<u64>,
 }
 
 /// What a training came to.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainReport {
     /// Steps done.
     pub steps: u64,
@@ -84,7 +86,8 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
         .map(|column| cache.column(column).with_context(|| format!("the decoder reads column `{column}`")))
         .collect::<Result<Vec<_>>>()?;
     readers.iter().try_for_each(|reader| check_recipe(recipe, reader))?;
-    let rows = Split::open(&cache, &options.cache, &readers, progress)?;
+    let mut rows = Split::open(&cache, &options.cache, &readers, progress)?;
+    rows.keep_validation(recipe.train.validation_images);
     let _lock = RunLock::take(&options.run)?;
     let (device, note) = decoder::device::resolve(&options.device)?;
     note.iter().for_each(|note| progress.line(note));
@@ -152,7 +155,7 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
     };
     let readers = run.columns(&cache, &options.cache)?;
     let columns = run.view(readers.into_iter().map(batch::cached).collect())?;
-    fit(&run, decoder, &rows, &cache, columns, options.resume, progress)
+    fit(&run, decoder, &rows, &cache, columns, options, progress)
 }
 
 /// The decoder of a run that goes on; its weights are read by the trainer. Where the run ended before its first checkpoint it begins
@@ -198,7 +201,7 @@ fn fit(
     rows: &Split,
     cache: &Cache,
     columns: Vec<Arc<dyn Column>>,
-    resume: bool,
+    options: &TrainOptions,
     progress: &dyn Progress,
 ) -> Result<TrainReport> {
     let (spec, vocab) = (&run.recipe.train, run.tokenizer.vocab_size());
@@ -240,8 +243,8 @@ fn fit(
         },
         reward: reward.as_ref().map(|reward| reward as &trainer::Rewarder<'_>),
     };
-    let resume = resume && trainer::find_checkpoint(&run.folder, "last").is_some();
-    let outcome = trainer::train(decoder.as_mut(), spec, &data, &run.folder, resume, &hooks)?;
+    let resume = options.resume && trainer::find_checkpoint(&run.folder, "last").is_some();
+    let outcome = trainer::train_until(decoder.as_mut(), spec, &data, &run.folder, resume, options.until, &hooks)?;
     Ok(report(&outcome, parameters))
 }
 

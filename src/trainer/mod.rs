@@ -122,7 +122,24 @@ pub fn train(
     resume: bool,
     hooks: &Hooks<'_>,
 ) -> Result<Outcome, TrainError> {
+    train_until(decoder, spec, data, run, resume, None, hooks)
+}
+
+/// The same, ended after step `until` (with a validation and its checkpoint), where that is before the last. The schedule stays
+/// that of the whole, which goes on with `resume`.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_until(
+    decoder: &mut dyn Decoder,
+    spec: &TrainSpec,
+    data: &TrainData,
+    run: &Path,
+    resume: bool,
+    until: Option<u64>,
+    hooks: &Hooks<'_>,
+) -> Result<Outcome, TrainError> {
     spec.check()?;
     memory::keep_freed();
-    run::Run::open(decoder, spec, data, run, resume, hooks)?.go()
+    run::Run::open(decoder, spec, data, run, resume, hooks)?.go(until)
 }

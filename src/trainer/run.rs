@@ -105,9 +105,10 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// To the last step, or until the score no longer rises.
-    pub fn go(mut self) -> Result<Outcome, TrainError> {
+    /// To the last step or to step `until`, or until the score no longer rises.
+    pub fn go(mut self, until: Option<u64>) -> Result<Outcome, TrainError> {
         let steps = self.plan.steps;
+        let end = until.map_or(steps, |until| until.min(steps));
         self.hooks.progress.start("train", Some(steps));
         self.hooks.progress.advance(self.state.step.min(steps));
         // Rewards begin with weights that know something: what they know is where the best score begins.
@@ -115,10 +116,10 @@ impl<'a> Run<'a> {
             self.validate()?;
         }
         let mut stopped_early = self.exhausted();
-        while self.state.step < steps && !stopped_early {
+        while self.state.step < end && !stopped_early {
             self.step()?;
             let done = self.state.step;
-            let validates = done.is_multiple_of(self.plan.validate_every) || done == steps;
+            let validates = done.is_multiple_of(self.plan.validate_every) || done == end;
             if validates || done.is_multiple_of(self.spec.log_every.max(1)) {
                 self.report()?;
             }

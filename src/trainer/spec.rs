@@ -47,6 +47,9 @@ pub struct TrainSpec {
     pub seed: u64,
     /// Epochs between two validations; fractions work.
     pub validate_every: f64,
+    /// Validation images that are captioned, evenly drawn; 0 for all.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub validation_images: usize,
     /// Validations without a better score before the training stops. 0 never stops early.
     pub patience: u64,
     /// Validation images whose captions are shown at each validation.
@@ -107,6 +110,10 @@ impl<'de> Deserialize<'de> for Hold {
     }
 }
 
+fn is_zero(value: &usize) -> bool {
+    *value == 0
+}
+
 impl Default for TrainSpec {
     fn default() -> Self {
         Self {
@@ -129,6 +136,7 @@ impl Default for TrainSpec {
             max_tokens: 40,
             seed: 0,
             validate_every: 1.0,
+            validation_images: 0,
             patience: 5,
             samples: 3,
             log_every: 50,
@@ -218,6 +226,12 @@ impl TrainSpec {
 }
 
 impl TrainSpec {
+    /// The steps of a training on so many captions.
+    #[must_use]
+    pub fn steps_for(&self, captions: usize) -> u64 {
+        Plan::new(self, captions).steps
+    }
+
     /// Refuses what cannot be trained with at all, or not with `decoder`.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ fn help_and_usage() {
         "cache export",
         "drift",
         "train",
+        "sweep",
         "caption",
         "evaluate",
         "export-run",

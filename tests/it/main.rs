@@ -14,6 +14,7 @@ mod scores;
 mod sources;
 mod streams;
 mod support;
+mod sweep;
 mod tail;
 mod tools;
 mod variants;

@@ -46,7 +46,7 @@ pub enum TrainingData {
 
 /// Refuses a column whose recorded recipe makes it in another way than `recipe` would. Columns that were imported, or made by a version whose
 /// recipes this one can't read, say nothing and pass.
-pub(super) fn check_recipe(recipe: &Recipe, column: &ColumnReader) -> Result<(), TrainingData> {
+pub(in super::super) fn check_recipe(recipe: &Recipe, column: &ColumnReader) -> Result<(), TrainingData> {
     let made = column.manifest().and_then(|manifest| manifest.provenance.get("recipe")?.as_str().map(str::to_owned));
     let Some(made) = made.and_then(|text| Recipe::parse(&text, "column.json", &[]).ok()) else { return Ok(()) };
     let told = |recipe: &Recipe| {
@@ -96,6 +96,14 @@ impl Split {
             Ok(found)
         };
         Ok(Self { train: captioned("train")?, validation: captioned("val")? })
+    }
+
+    /// Keeps `images` of the validation images, evenly, in their order; all of them where it is 0.
+    pub fn keep_validation(&mut self, images: usize) {
+        let all = self.validation.len();
+        if images > 0 && images < all {
+            self.validation = (0..images).map(|at| self.validation[at * all / images]).collect();
+        }
     }
 
     pub fn training_captions(&self, rows: &Rows) -> Vec<String> {

@@ -50,7 +50,7 @@ pub(super) enum Command {
     ExportRun(ExportRun),
 }
 
-/// The whole journey on pictures that icecap draws itself: encode, train two decoders, caption, compare
+/// The whole journey on pictures that icecap draws itself: encode, a sweep of decoders, caption, compare
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  icecap demo")]
 pub(super) struct Demo {

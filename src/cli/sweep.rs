@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read},
+    path::PathBuf,
     process::abort,
     thread,
 };
@@ -33,7 +34,7 @@ pub(super) fn sweep(args: &SweepArgs, shared: &Shared) -> Result<()> {
         jobs: args.jobs.unwrap_or(if on_cpu { (cores / args.threads).max(1) } else { 1 }),
         threads: args.threads,
         take: args.take.part(),
-        program: std::env::current_exe().context("the program's own file can't be found")?,
+        program: program()?,
         onnxruntime: shared.onnxruntime.clone(),
         python: None,
     };
@@ -56,6 +57,11 @@ pub(super) fn sweep(args: &SweepArgs, shared: &Shared) -> Result<()> {
             report.trials.len()
         ),
     }
+}
+
+/// This program's own file, which trains the trials.
+pub(super) fn program() -> Result<PathBuf> {
+    std::env::current_exe().context("the program's own file can't be found")
 }
 
 pub(super) fn trial(args: &TrialArgs) -> Result<()> {

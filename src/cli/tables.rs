@@ -223,11 +223,11 @@ pub(super) fn demo(report: &DemoReport) -> String {
     let mut table = Table::new(&titles);
     for trial in &report.trials {
         table.row(vec![
-            trial.name.to_owned(),
+            trial.name.clone(),
             trial.column.clone(),
             shape(&trial.shape),
-            format!("{:.1} M", trial.training.parameters as f64 / 1e6),
-            format!("{:.0}", trial.training.tokens_per_second),
+            trial.training.parameters.map_or_else(String::new, |count| format!("{:.1} M", count as f64 / 1e6)),
+            trial.training.tokens_per_second.map_or_else(String::new, |rate| format!("{rate:.0}")),
             format!("{:.1}", 100.0 * trial.bleu4),
             format!("{:.1}", 100.0 * trial.cider),
             format!("{:.0}% right", 100.0 * trial.judgement.colours.share()),

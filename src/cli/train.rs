@@ -6,7 +6,10 @@ use serde_json::Value;
 use super::{
     args::{Caption, Demo, Evaluate, ExportRun, Search, Shared, Train},
     bars::Bars,
-    out, score_tables, tables,
+    out, score_tables,
+    sweep::program,
+    sweep_board::board,
+    tables,
 };
 use crate::{
     metrics::Plan,
@@ -196,8 +199,12 @@ pub(super) fn export_run(args: &ExportRun) -> Result<()> {
 }
 
 pub(super) fn demo(args: &Demo, shared: &Shared) -> Result<()> {
-    let options =
-        DemoOptions { out: args.out.clone(), onnxruntime: shared.onnxruntime.clone(), python: args.python.clone() };
-    let report = run_demo(&options, &Bars::new())?;
+    let options = DemoOptions {
+        out: args.out.clone(),
+        onnxruntime: shared.onnxruntime.clone(),
+        python: args.python.clone(),
+        program: program()?,
+    };
+    let report = run_demo(&options, &Bars::new(), board().as_mut())?;
     out::data(tables::demo(&report))
 }

@@ -1,12 +1,12 @@
-//! `icecap demo`: the whole journey on drawn shapes, with nothing to download.
+//! `icecap demo`: the whole journey on drawn shapes, with nothing to download: encode, sweep, compare, caption.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
-use icecap_cache::{CacheError, Retry};
+use anyhow::{Context, Result, bail};
+use icecap_cache::{Cache, CacheError, Retry};
 use serde::Serialize;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     encode::{EncodeOptions, EncodeReport, encode},
     evaluate::{EvaluateOptions, Judging, SearchOptions, evaluate_run},
     run::{Run, RunError},
-    train::{TrainOptions, TrainReport, train},
+    sweep::{Board, SweepOptions, TrialReport, sweep},
 };
 use crate::{
     dataset::{
@@ -24,7 +24,7 @@ use crate::{
     encoder::Devices,
     fetch::FetchOptions,
     progress::Progress,
-    recipe::Recipe,
+    recipe::{Recipe, Sweep},
 };
 
 /// The recipe of the demo.
@@ -36,16 +36,8 @@ const NAME: &str = "pipelines/demo.toml";
 /// Pictures that are captioned one by one.
 const SHOWN: usize = 5;
 
-/// The decoders of the demo: a name, and what differs from the recipe.
-const DECODERS: [(&str, &[&str]); 2] = [
-    (
-        "lstm-pooled",
-        &[
-            "decoder={ kind = \"lstm\", columns = [\"pooled\"], standardize = true, embedding = 256, hidden = 256, dropout = 0.0 }",
-        ],
-    ),
-    ("attention-grid", &[]),
-];
+/// The sweep over the demo's decoders.
+const SWEEP: &str = include_str!("../../pipelines/demo-sweep.toml");
 
 /// What `icecap demo` is told.
 #[derive(Debug, Clone)]
@@ -56,6 +48,8 @@ pub struct DemoOptions {
     pub onnxruntime: Option<PathBuf>,
     /// Python, for the export.
     pub python: Option<PathBuf>,
+    /// The program that trains a decoder: this one.
+    pub program: PathBuf,
 }
 
 /// What the demo found.
@@ -77,13 +71,13 @@ pub struct DemoReport {
 #[derive(Debug)]
 pub struct Trial {
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// The column it reads.
     pub column: String,
     /// The shape of a row of that column.
     pub shape: Vec<usize>,
-    /// Its training; absent where an earlier demo trained it.
-    pub training: TrainReport,
+    /// Its training.
+    pub training: TrialReport,
     /// Pictures it was tested on.
     pub tested: usize,
     /// BLEU-4 on the test split.
@@ -107,11 +101,11 @@ pub struct ShownPicture {
     pub captions: Vec<String>,
 }
 
-/// Encodes, trains two decoders, captions pictures they never saw.
+/// Encodes, trains a sweep of decoders, captions pictures they never saw.
 ///
 /// # Errors
 /// Where a step fails; running it again goes on from there.
-pub fn demo(options: &DemoOptions, progress: &dyn Progress) -> Result<DemoReport> {
+pub fn demo(options: &DemoOptions, progress: &dyn Progress, board: &mut dyn Board) -> Result<DemoReport> {
     let recipe = Recipe::parse(RECIPE, NAME, &[])?;
     let cache = options.out.join("cache");
     progress.line("1. encode: drawn scenes through a ResNet-18, two columns in one pass");
@@ -130,9 +124,9 @@ pub fn demo(options: &DemoOptions, progress: &dyn Progress) -> Result<DemoReport
         .iter()
         .map(|(path, truth)| ShownPicture { path: path.clone(), truth: truth.clone(), captions: Vec::new() })
         .collect();
-    for (index, (name, sets)) in DECODERS.iter().enumerate() {
-        progress.line(&format!("{}. train: {name}", index + 2));
-        let (trial, captions) = trial(name, sets, &cache, &pictures, options, progress)?;
+    for training in train_all(&cache, options, progress, board)? {
+        progress.line(&format!("   caption: {}", training.name));
+        let (trial, captions) = trial(training, &recipe, &cache, &pictures, options, progress)?;
         tested = trial.tested;
         trials.push(trial);
         shown.iter_mut().zip(captions).for_each(|(picture, caption)| picture.captions.push(caption));
@@ -163,35 +157,62 @@ fn encode_options(options: &DemoOptions, cache: &Path, overwrite: bool) -> Encod
     }
 }
 
+/// Trains the decoders of the sweep, as many at once as there are cores.
+fn train_all(
+    cache: &Path,
+    options: &DemoOptions,
+    progress: &dyn Progress,
+    board: &mut dyn Board,
+) -> Result<Vec<TrialReport>> {
+    let found = Sweep::parse(SWEEP, "pipelines/demo-sweep.toml", &mut |_| Ok((RECIPE.to_owned(), NAME.into())))?;
+    progress
+        .line(&format!("2. sweep: {} decoders on the cached columns, each a process of its own", found.trials.len()));
+    let runs = options.out.join("runs");
+    for trial in &found.trials {
+        forget_other_columns(&runs.join(&trial.name), cache)?;
+    }
+    let sweep_options = SweepOptions {
+        cache: cache.to_owned(),
+        runs,
+        data: options.out.clone(),
+        device: "cpu".to_owned(),
+        jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        threads: 1,
+        take: dataset::Part::All,
+        program: options.program.clone(),
+        onnxruntime: options.onnxruntime.clone(),
+        python: options.python.clone(),
+    };
+    let report = sweep(&found, &sweep_options, progress, board)?;
+    match report.trials.iter().find_map(|trial| Some((&trial.name, trial.error.as_ref()?))) {
+        Some((name, error)) => bail!("the decoder `{name}` could not be trained: {error}"),
+        None => Ok(report.trials),
+    }
+}
+
+/// Removes the run of an earlier demo whose columns another version of icecap made.
+fn forget_other_columns(folder: &Path, cache: &Path) -> Result<()> {
+    if !Run::exists(folder) {
+        return Ok(());
+    }
+    let fits = Run::open(folder).and_then(|run| run.columns(&Cache::open(cache)?, cache).map(drop));
+    match fits {
+        Err(error) if error.downcast_ref().is_some_and(RunError::is_of_another_training) => {
+            fs::remove_dir_all(folder).with_context(|| format!("`{}` can't be removed", folder.display()))
+        }
+        fits => fits,
+    }
+}
+
 fn trial(
-    name: &'static str,
-    sets: &[&str],
+    training: TrialReport,
+    recipe: &Recipe,
     cache: &Path,
     pictures: &[(PathBuf, String)],
     options: &DemoOptions,
     progress: &dyn Progress,
 ) -> Result<(Trial, Vec<String>)> {
-    let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
-    let recipe = Recipe::parse(RECIPE, NAME, &sets)?;
-    let folder = options.out.join("runs").join(name);
-    let train_options = TrainOptions {
-        cache: cache.to_owned(),
-        run: folder.clone(),
-        data: options.out.clone(),
-        device: "cpu".to_owned(),
-        resume: true,
-        onnxruntime: options.onnxruntime.clone(),
-        init: None,
-        until: None,
-    };
-    let training = match train(&recipe, NAME, &train_options, progress) {
-        // A run of an earlier version, or on an earlier cache: begun anew.
-        Err(error) if error.downcast_ref().is_some_and(RunError::is_of_another_training) => {
-            fs::remove_dir_all(&folder).with_context(|| format!("`{}` can't be removed", folder.display()))?;
-            train(&recipe, NAME, &train_options, progress)?
-        }
-        outcome => outcome?,
-    };
+    let folder = training.run.clone();
     let run = Run::open(&folder)?;
     let evaluate_options = EvaluateOptions {
         split: dataset::TEST.to_owned(),
@@ -217,7 +238,7 @@ fn trial(
     let captions = caption(&run, &paths, &caption_options, progress)?;
     let column = &run.info.columns[0].input;
     let trial = Trial {
-        name,
+        name: training.name.clone(),
         column: column.name.clone(),
         shape: vec![column.vectors as usize, column.width as usize],
         training,

@@ -38,6 +38,7 @@ fn timeless(mut report: Value) -> Value {
             let entry = entry.as_object_mut().expect("a table");
             entry.remove("seconds");
             entry.remove("run");
+            entry.remove("tokens_per_second");
         }
     }
     report

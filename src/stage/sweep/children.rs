@@ -12,8 +12,11 @@ use super::{
     watch::Watch,
 };
 
-/// Lines of a failed trial's log that are kept and shown.
-const LAST_LINES: usize = 12;
+/// Lines of a failed trial's error that are kept and shown.
+const ERROR_LINES: usize = 30;
+
+/// Lines of its log where it says no error: it was killed, or crashed.
+const LAST_LINES: usize = 4;
 
 /// A trial whose process runs. Dropping it ends the process.
 pub(super) struct Running {
@@ -77,9 +80,11 @@ pub(super) fn failure(folder: &Path, status: ExitStatus) -> Failure {
     let text = String::from_utf8_lossy(&log);
     let lines: Vec<&str> = text.lines().collect();
     // From the error on, where it says one.
-    let from = lines.iter().rposition(|line| line.starts_with("error: ")).unwrap_or(0);
-    let from = from.max(lines.len().saturating_sub(LAST_LINES));
-    Failure { ended: ended(status), lines: lines[from..].iter().map(|line| (*line).to_owned()).collect() }
+    let said = match lines.iter().rposition(|line| line.starts_with("error: ")) {
+        Some(from) => &lines[from..lines.len().min(from + ERROR_LINES)],
+        None => &lines[lines.len().saturating_sub(LAST_LINES)..],
+    };
+    Failure { ended: ended(status), lines: said.iter().map(|line| (*line).to_owned()).collect() }
 }
 
 /// `exit code 1`, or the signal, with what it mostly means.

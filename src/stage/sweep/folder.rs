@@ -20,6 +20,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use icecap_cache::Cache;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{SweepOptions, SweepReport, SweepRunError};
@@ -92,6 +93,14 @@ pub(super) struct Settled {
     pub changes: Vec<String>,
     /// Trials that the sweep file no longer asks for.
     pub earlier: Vec<String>,
+}
+
+impl Settled {
+    /// Refuses runs of columns that the cache no longer has: beside trials of other bytes, their scores would say nothing.
+    pub fn check_columns(&self, cache: &Cache, path: &Path) -> Result<()> {
+        let begun = self.folders.iter().filter(|folder| Run::exists(folder));
+        begun.map(|folder| Run::open(folder)?.columns(cache, path).map(drop)).collect()
+    }
 }
 
 impl Folder {

@@ -124,6 +124,7 @@ pub fn sweep(
     let cache = Cache::open(&options.cache)?;
     let settled = folder.settle(sweep, options)?;
     settled.changes.iter().for_each(|line| progress.line(line));
+    settled.check_columns(&cache, &options.cache)?;
     let mut rounds = Rounds::new(sweep, &settled, options, training_captions(&cache));
     rounds.go(board)?;
     let report = results::report(sweep, &settled, options);

@@ -49,6 +49,8 @@ pub struct TrialReport {
     pub best_step: Option<u64>,
     /// Seconds of training.
     pub seconds: Option<f64>,
+    /// Caption tokens a second, beside the other trials.
+    pub tokens_per_second: Option<f64>,
     /// Numbers that are trained.
     pub parameters: Option<usize>,
     /// Why it failed, where it did.
@@ -130,6 +132,7 @@ pub(super) fn report(sweep: &Sweep, settled: &Settled, options: &SweepOptions) -
                 best_cider: report.as_ref().and_then(|report| report.best_cider),
                 best_step: report.as_ref().and_then(|report| report.best_step),
                 seconds: report.as_ref().map(|report| report.seconds),
+                tokens_per_second: report.as_ref().map(|report| report.tokens_per_second),
                 parameters: report.as_ref().map(|report| report.parameters),
                 error: failure.filter(|_| state == State::Failed).map(|failure| said(&failure)),
             }
@@ -223,6 +226,7 @@ mod tests {
             best_cider: Some(cider),
             best_step: Some(10),
             seconds: Some(2.0),
+            tokens_per_second: Some(9.0),
             parameters: Some(1000),
             error: None,
         }

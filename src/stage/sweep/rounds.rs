@@ -155,7 +155,10 @@ impl<'a> Rounds<'a> {
             ended: alive.len() - running.len() - waiting.len(),
             failed: self.failed.iter().filter(|failed| **failed).count(),
             trials: alive.len(),
-            seconds_left: left.into_iter().sum::<Option<f64>>().map(|seconds| seconds / hands),
+            seconds_left: (!left.is_empty())
+                .then(|| left.into_iter().sum::<Option<f64>>())
+                .flatten()
+                .map(|sum| sum / hands),
             running: running.into_iter().map(|(_, now)| now).collect(),
         }
     }

@@ -7,6 +7,8 @@ use icecap_cache::Part;
 
 use super::cache_args::{Cache, Drift};
 
+use super::compare::Compare;
+
 use super::sources::{FetchArgs, PartArgs, RetryMissing};
 
 use crate::encoder::{Device, Devices, EncoderError};
@@ -41,6 +43,7 @@ pub(super) enum Command {
     Train(Train),
     Caption(Caption),
     Evaluate(Evaluate),
+    Compare(Compare),
     ExportRun(ExportRun),
 }
 

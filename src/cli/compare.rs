@@ -137,7 +137,7 @@ fn legend(comparison: &Comparison) -> String {
         0 => {}
         1 => said += "; * a difference that chance makes in fewer than 1 of 20 draws of the images",
         compared => {
-            said += &format!("; * significant, by paired bootstrap with Holm's correction over {compared} differences")
+            said += &format!("; * significant, by paired bootstrap with Holm's correction over {compared} differences");
         }
     }
     said + "\n"

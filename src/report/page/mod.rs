@@ -182,7 +182,7 @@ mod tests {
     fn no_caption_ends_the_script() {
         let data = serde_json::to_string(&["</script><script>alert(1)</script><!--"]).unwrap();
         let html = render(&page(), &data).unwrap();
-        let held = html.split("type=\"application/json\">").nth(1).unwrap().split("</script>").next().unwrap();
+        let held = html.split("id=\"data\">").nth(1).unwrap().split("</script>").next().unwrap();
         let read: Vec<String> = serde_json::from_str(held).unwrap();
         assert_eq!(read, ["</script><script>alert(1)</script><!--"]);
         assert!(!html.contains("<script>alert"));

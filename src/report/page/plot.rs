@@ -155,9 +155,9 @@ fn drawn(
 }
 
 /// From the least of `values` to the highest of them, and a little more.
-fn padded(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
-    let finite = || values.clone().filter(|value| value.is_finite());
-    let (low, high) = (finite().fold(f64::MAX, f64::min), finite().fold(f64::MIN, f64::max));
+fn padded(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let finite = values.filter(|value| value.is_finite());
+    let (low, high) = finite.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
     if low > high {
         return (0.0, 1.0);
     }

@@ -9,7 +9,10 @@ use icecap_cache::Cache;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::stage::run::Run;
+use crate::{
+    recipe::ColumnSpec,
+    stage::run::{Run, RunColumn},
+};
 
 /// A safetensors header is no longer than this.
 const MOST_HEADER_BYTES: u64 = 100 << 20;
@@ -49,7 +52,7 @@ impl Facts {
         let mut views = Vec::new();
         let of_run = |name: &str| run.info.columns.iter().any(|column| column.input.name == name);
         let columns = || run.recipe.columns.iter().filter(|column| of_run(&column.name));
-        columns().flat_map(|column| column.views()).for_each(|view| {
+        columns().flat_map(ColumnSpec::views).for_each(|view| {
             if !views.contains(&view) {
                 views.push(view);
             }
@@ -59,7 +62,7 @@ impl Facts {
             parameters: run.checkpoint().ok().and_then(|folder| parameters(&folder.join("model.safetensors"))),
             row_bytes: cache.and_then(|cache| row_bytes(run, cache)),
             passes: views.len(),
-            detector: columns().any(|column| column.needs_detector()),
+            detector: columns().any(ColumnSpec::needs_detector),
             ..Self::of_log(&log)
         }
     }
@@ -99,7 +102,7 @@ fn parameters(path: &Path) -> Option<u64> {
 }
 
 fn row_bytes(run: &Run, cache: &Cache) -> Option<u64> {
-    let of = |column: &crate::stage::run::RunColumn| {
+    let of = |column: &RunColumn| {
         let reader = cache.column(&column.input.name).ok().filter(|reader| reader.plan().key_digest == column.key)?;
         Some(reader.tensors().iter().map(|tensor| tensor.row_bytes() as u64).sum::<u64>())
     };

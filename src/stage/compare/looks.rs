@@ -158,7 +158,11 @@ fn frame(view: View, preprocess: Option<&Preprocess>, size: (u32, u32)) -> Optio
 
 /// `[rows, columns]` of so many cells: as near to a square as can be.
 fn grid(cells: usize) -> [usize; 2] {
-    let rows = (1..=cells).take_while(|rows| rows * rows <= cells).filter(|rows| cells % rows == 0).last().unwrap_or(1);
+    let rows = (1..=cells)
+        .take_while(|rows| rows * rows <= cells)
+        .filter(|rows| cells.is_multiple_of(*rows))
+        .last()
+        .unwrap_or(1);
     [rows, cells / rows]
 }
 

@@ -263,7 +263,7 @@ fn table(
                 entrant.scored.summary.wording.distinct_captions as f64 / entrant.scored.images.len() as f64
             }),
             mean_length: summary(&|entrant| entrant.scored.summary.wording.mean_length),
-            facts: together(group.runs.iter().map(|run| &facts[*run])),
+            facts: together(&group.runs.iter().map(|run| &facts[*run]).collect::<Vec<_>>()),
         });
         runs.extend(of_group);
     }
@@ -299,9 +299,9 @@ fn known(score: impl Fn(Metric) -> f64) -> BTreeMap<Metric, f64> {
 }
 
 /// Means over the runs of a variant, where all of them know.
-fn together<'a>(runs: impl Iterator<Item = &'a Facts> + Clone) -> Facts {
+fn together(runs: &[&Facts]) -> Facts {
     let all = |read: fn(&Facts) -> Option<f64>| {
-        let values: Option<Vec<f64>> = runs.clone().map(read).collect();
+        let values: Option<Vec<f64>> = runs.iter().map(|facts| read(facts)).collect();
         values.map(|values| mean(values.into_iter()))
     };
     Facts {
@@ -309,7 +309,7 @@ fn together<'a>(runs: impl Iterator<Item = &'a Facts> + Clone) -> Facts {
         seconds: all(|facts| facts.seconds),
         epochs: all(|facts| facts.epochs),
         best_epoch: all(|facts| facts.best_epoch),
-        ..runs.clone().next().cloned().unwrap_or_default()
+        ..runs.first().map_or_else(Facts::default, |first| (*first).clone())
     }
 }
 

@@ -238,7 +238,7 @@ fn words(comparison: &Comparison, view: &View<'_>) -> Result<Page> {
         method: method(comparison, view),
         notes: comparison.notes.clone(),
         seeds: comparison.variants.iter().any(|variant| variant.runs.len() > 1),
-        other_scores: others(comparison).iter().map(|(title, _)| (*title).to_owned()).collect(),
+        other_scores: others(comparison).iter().map(|other| other.name().to_owned()).collect(),
         rows: comparison.variants.iter().enumerate().map(row).collect(),
         cost_plot: cost_plot(comparison)?,
         loss_plot: curve_plot(view, "training loss", |facts| &facts.loss)?,
@@ -258,18 +258,36 @@ fn high(variant: &Variant, metric: Metric) -> Option<f64> {
     variant.intervals.get(&metric).map(|interval| interval.high)
 }
 
-/// The scores beside the one that ranks: their titles and how each is read.
-fn others(comparison: &Comparison) -> Vec<(&'static str, Box<dyn Fn(&Variant) -> Option<f64>>)> {
-    let mut others: Vec<(&'static str, Box<dyn Fn(&Variant) -> Option<f64>>)> = Vec::new();
-    for metric in [Metric::Cider, Metric::Bleu4, Metric::Bleu1, Metric::RougeL, Metric::ObjectRecall] {
-        let known = comparison.variants.iter().any(|variant| variant.scores.contains_key(&metric));
-        if metric != comparison.metric && known {
-            others.push((metric.name(), Box::new(move |variant: &Variant| variant.scores.get(&metric).copied())));
+/// A score beside the one that ranks.
+#[derive(Clone, Copy)]
+enum Other {
+    Of(Metric),
+    Meteor,
+}
+
+impl Other {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Of(metric) => metric.name(),
+            Self::Meteor => "METEOR",
         }
     }
-    if comparison.variants.iter().all(|variant| variant.meteor.is_some()) {
-        others.push(("METEOR", Box::new(|variant: &Variant| variant.meteor)));
+
+    fn read(self, variant: &Variant) -> Option<f64> {
+        match self {
+            Self::Of(metric) => variant.scores.get(&metric).copied(),
+            Self::Meteor => variant.meteor,
+        }
     }
+}
+
+/// The scores beside the one that ranks.
+fn others(comparison: &Comparison) -> Vec<Other> {
+    let some = |metric: &Metric| comparison.variants.iter().any(|variant| variant.scores.contains_key(metric));
+    let shown = [Metric::Cider, Metric::Bleu4, Metric::Bleu1, Metric::RougeL, Metric::ObjectRecall];
+    let mut others: Vec<Other> =
+        shown.into_iter().filter(|metric| *metric != comparison.metric && some(metric)).map(Other::Of).collect();
+    others.extend(comparison.variants.iter().all(|variant| variant.meteor.is_some()).then_some(Other::Meteor));
     others
 }
 
@@ -303,7 +321,7 @@ fn row(at: usize, variant: &Variant, comparison: &Comparison, view: &View<'_>, (
         behind: variant.from_first.as_ref().map_or_else(String::new, behind),
         worse: variant.from_first.as_ref().is_some_and(|apart| apart.significant),
         deviation: Cell::of(variant.deviation, |value| format!("±{:.1}", 100.0 * value)),
-        scores: others(comparison).iter().map(|(_, read)| Cell::of(read(variant), percent)).collect(),
+        scores: others(comparison).iter().map(|other| Cell::of(other.read(variant), percent)).collect(),
         parameters: Cell::of(facts.parameters.map(|count| count as f64), |count| format!("{:.1} M", count / 1e6)),
         row_bytes: Cell::of(facts.row_bytes.map(|bytes| bytes as f64), |bytes| report::bytes(bytes as u64)),
         passes: Cell { shown: passes, value: Some(facts.passes as f64 + f64::from(u8::from(facts.detector)) / 2.0) },

@@ -60,7 +60,6 @@ fn shrunk((height, width): (u32, u32), side: u32) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::RgbImage;
 
     fn png(width: u32, height: u32) -> Vec<u8> {
         let pixels = image::RgbImage::from_fn(width, height, |x, _| {
@@ -75,8 +74,9 @@ mod tests {
     fn a_thumbnail_is_a_small_jpeg_of_the_same_picture() {
         let small = thumbnail(&png(400, 200), 100).unwrap();
         assert_eq!((small.original_size, small.size), ((200, 400), (50, 100)));
-        let RgbImage { width, height, pixels } = decode(&small.jpeg, 1 << 20).unwrap();
-        assert_eq!((width, height), (100, 50));
+        let mut decoder = jpeg_decoder::Decoder::new(small.jpeg.as_slice());
+        let pixels = decoder.decode().unwrap();
+        assert_eq!(decoder.info().map(|info| (info.width, info.height)), Some((100, 50)));
         let at = |x: usize| &pixels[(25 * 100 + x) * 3..][..3];
         assert!(at(20)[0] > 150 && at(20)[2] < 90, "{:?}", at(20));
         assert!(at(80)[2] > 150 && at(80)[0] < 90, "{:?}", at(80));

@@ -8,6 +8,7 @@ use icecap_cache::Part;
 use super::cache_args::{Cache, Drift};
 
 use super::{
+    compare::Compare,
     sources::{FetchArgs, PartArgs, RetryMissing},
     sweep_args::{SweepArgs, TrialArgs},
 };
@@ -47,6 +48,7 @@ pub(super) enum Command {
     Trial(TrialArgs),
     Caption(Caption),
     Evaluate(Evaluate),
+    Compare(Compare),
     ExportRun(ExportRun),
 }
 

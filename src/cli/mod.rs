@@ -7,6 +7,7 @@ mod bars;
 mod cache;
 mod cache_args;
 mod cache_tables;
+mod compare;
 mod drift_tables;
 mod encode;
 mod error;
@@ -74,6 +75,7 @@ fn run(options: Options) -> anyhow::Result<()> {
         Command::Trial(args) => sweep::trial(&args),
         Command::Caption(args) => train::caption(&args, &shared),
         Command::Evaluate(args) => train::evaluate(&args),
+        Command::Compare(args) => compare::compare(&args),
         Command::ExportRun(args) => train::export_run(&args),
     }
 }

@@ -18,6 +18,7 @@ mod raster;
 mod region;
 mod resample;
 mod resize;
+mod thumbnail;
 mod variants;
 mod view;
 mod weights;
@@ -29,6 +30,7 @@ pub use error::ImageError;
 pub use fast::load_views;
 pub use picture::{Picture, with_picture};
 pub use preprocess::{Decode, IMPLEMENTATION, Interpolation, Preprocess, Resize};
+pub use thumbnail::{Thumbnail, thumbnail};
 pub use variants::{Tiles, ViewSpec, resolve_views};
 pub use view::View;
 

@@ -14,6 +14,21 @@ impl Preprocess {
         let ([x1, x2], [y1, y2]) = (shown_on(&columns, [b[0], b[2]]), shown_on(&rows, [b[1], b[3]]));
         (x2 > x1 && y2 > y1).then_some([x1, y1, x2, y2])
     }
+
+    /// Where the encoder's input lies in a picture of `(height, width)`: `[x1, y1, x2, y2]`, in shares of the picture's width and height. Below 0 or
+    /// above 1 where the crop is larger than the picture.
+    #[must_use]
+    pub fn frame(&self, size: (u32, u32)) -> [f32; 4] {
+        let (rows, columns) = self.plan(size, Anchor::Centre, Anchor::Centre);
+        let (height, width) = self.output_size();
+        let ([x1, x2], [y1, y2]) = (frame_on(&columns, width), frame_on(&rows, height));
+        [x1, y1, x2, y2]
+    }
+}
+
+fn frame_on(axis: &Axis, out: u32) -> [f32; 2] {
+    let first = axis.from as f64 - f64::from(axis.at);
+    [first, first + f64::from(out)].map(|place| (place / axis.resized as f64) as f32)
 }
 
 fn shown_on(axis: &Axis, stretch: [f32; 2]) -> [f32; 2] {
@@ -29,6 +44,16 @@ fn shown_on(axis: &Axis, stretch: [f32; 2]) -> [f32; 2] {
 mod tests {
     use super::super::Resize;
     use super::*;
+
+    #[test]
+    fn the_input_lies_where_the_crop_took_it() {
+        let pre = Preprocess { resize: Resize::Shorter(50), crop: Some([50, 50]), ..Preprocess::default() };
+        assert_eq!(pre.frame((100, 200)), [0.25, 0.0, 0.75, 1.0]);
+        let squeezed = Preprocess { resize: Resize::Exact([50, 50]), crop: None, ..Preprocess::default() };
+        assert_eq!(squeezed.frame((100, 200)), [0.0, 0.0, 1.0, 1.0]);
+        let padded = Preprocess { resize: Resize::Exact([50, 50]), crop: Some([60, 50]), ..Preprocess::default() };
+        assert_eq!(padded.frame((50, 50)), [0.0, -0.1, 1.0, 1.1]);
+    }
 
     #[test]
     fn boxes_follow_the_resize_and_the_crop() {

@@ -23,7 +23,7 @@ pub use error::MetricsError;
 pub use metric::{Metric, Totals};
 use ngrams::Caption;
 pub use objects::Objects;
-pub use resample::{Interval, Plan, Resampled};
+pub use resample::{Difference, Interval, Plan, Resampled};
 pub use wording::{Wording, seen_in_training};
 
 /// Scores of a set of images.

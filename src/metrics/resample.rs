@@ -100,6 +100,20 @@ impl Resampled {
         Ok(Self { plan, observed, drawn })
     }
 
+    /// The same of groups of runs, such as the seeds of one recipe: a group's score is the mean of its runs'. In each resample a group's runs are
+    /// drawn anew too, as many as it has, so that an interval covers both: other images, and other seeds.
+    #[must_use]
+    pub fn grouped(&self, groups: &[Vec<usize>]) -> Self {
+        let observed = groups.iter().map(|runs| mean(&self.observed, runs.iter().copied())).collect();
+        let redraw = |(number, scores): (usize, &Vec<[f64; METRICS]>)| {
+            let group = |(at, runs): (usize, &Vec<usize>)| {
+                mean(scores, drawn_again(runs.len(), self.plan.seed, number, at).map(|place| runs[place]))
+            };
+            groups.iter().enumerate().map(group).collect()
+        };
+        Self { plan: self.plan, observed, drawn: self.drawn.iter().enumerate().map(redraw).collect() }
+    }
+
     /// How it was drawn.
     #[must_use]
     pub fn plan(&self) -> Plan {
@@ -206,6 +220,25 @@ fn draw(images: usize, seed: u64, number: usize) -> Vec<u32> {
         times[place as usize] += 1;
     }
     times
+}
+
+/// The mean of the scores of `runs`.
+fn mean(scores: &[[f64; METRICS]], runs: impl ExactSizeIterator<Item = usize>) -> [f64; METRICS] {
+    let count = runs.len() as f64;
+    let mut sums = [0.0; METRICS];
+    for run in runs {
+        sums.iter_mut().zip(scores[run]).for_each(|(sum, score)| *sum += score);
+    }
+    sums.map(|sum| sum / count)
+}
+
+/// Which of a group's `runs` stand for it in resample `number`: as many as it has, with replacement.
+fn drawn_again(runs: usize, seed: u64, number: usize, group: usize) -> impl ExactSizeIterator<Item = usize> {
+    let start = mix(seed ^ mix(number as u64) ^ mix(!(group as u64)));
+    (0..runs).map(move |place| {
+        let bits = mix(start.wrapping_add((place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        ((u128::from(bits) * runs as u128) >> 64) as usize
+    })
 }
 
 /// The finalizer of splitmix64 (Steele et al. 2014).

@@ -1,6 +1,8 @@
-//! Results as a person reads them: aligned tables for the terminal.
+//! Results as a person reads them: aligned tables for the terminal, and the page of a comparison.
 //!
-//! Knows no command and no module; takes words, gives words. The HTML report will stand here too.
+//! Knows no command and no module; takes words, gives words.
+
+pub mod page;
 
 /// An aligned table: the first column to the left, the others to the right.
 #[derive(Debug, Clone, Default)]

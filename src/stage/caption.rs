@@ -192,7 +192,10 @@ pub fn caption(
 }
 
 /// Where the decoder looks while `tokens` are said of the one image of `prefix`.
-fn attention(
+///
+/// # Errors
+/// [`NoAttention`].
+pub(super) fn attention(
     run: &Run,
     decoder: &dyn decoder::Decoder,
     prefix: &batch::Prefix,

@@ -5,6 +5,7 @@
 
 mod begin;
 pub mod caption;
+pub mod compare;
 pub mod demo;
 pub mod drift;
 mod embed;

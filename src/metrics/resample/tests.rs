@@ -132,3 +132,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_group_is_the_mean_of_its_runs_and_its_interval_covers_its_seeds() {
+    let runs = [images(300, 0.0), images(300, 0.3), images(300, -0.3), images(300, 0.0)];
+    let runs: Vec<&[ImageScores]> = runs.iter().map(Vec::as_slice).collect();
+    let resampled = Resampled::draw(&runs, Plan { resamples: 2000, ..Plan::default() }).unwrap();
+    let grouped = resampled.grouped(&[vec![0, 1, 2], vec![3]]);
+    let score = |of: &Resampled, at| of.score(at, Metric::Cider);
+    assert!((score(&grouped, 0) - score(&resampled, 0)).abs() < 1e-9, "0.3 and -0.3 cancel out");
+    let width = |of: &Resampled, at| of.interval(at, Metric::Cider).map(|of| of.high - of.low).unwrap();
+    assert_eq!(width(&grouped, 1), width(&resampled, 3), "one run stays what it is");
+    // The images' variance, and that of the mean of three draws of (0, 0.3, -0.3): 0.06 / 3.
+    let images = width(&resampled, 3) / (2.0 * 1.96);
+    let both = (images.powi(2) + 0.02).sqrt();
+    assert!((width(&grouped, 0) / (2.0 * 1.96) - both).abs() < 0.1 * both, "{} {both}", width(&grouped, 0));
+}

@@ -98,8 +98,8 @@ pub(super) struct Settled {
 impl Settled {
     /// Refuses runs of columns that the cache no longer has: beside trials of other bytes, their scores would say nothing.
     pub fn check_columns(&self, cache: &Cache, path: &Path) -> Result<()> {
-        let begun = self.folders.iter().filter(|folder| Run::exists(folder));
-        begun.map(|folder| Run::open(folder)?.columns(cache, path).map(drop)).collect()
+        let mut begun = self.folders.iter().filter(|folder| Run::exists(folder));
+        begun.try_for_each(|folder| Run::open(folder)?.columns(cache, path).map(drop))
     }
 }
 

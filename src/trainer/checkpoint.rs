@@ -92,7 +92,7 @@ impl TrainState {
             ("train.ema", spec.ema.to_string(), old.ema.to_string()),
             ("train.max_tokens", number(spec.max_tokens as u64), number(old.max_tokens as u64)),
             ("captions", number(data.captions.len() as u64), number(self.captions)),
-            ("data (tokenizer, captions, validation images or columns)", digest(data), self.data.clone()),
+            (DATA, digest(data), self.data.clone()),
         ];
         match fields.into_iter().find(|(_, expected, found)| expected != found) {
             None => Ok(()),
@@ -102,6 +102,9 @@ impl TrainState {
         }
     }
 }
+
+/// What the digest of the data is of, for a person who reads that it differs.
+const DATA: &str = "data (tokenizer, captions, validation images or columns)";
 
 /// Digest of everything of `data` that decides what is learned: blake3, 16 hex digits.
 fn digest(data: &TrainData) -> String {
@@ -250,8 +253,8 @@ mod tests {
         assert_eq!(field(TrainSpec { ema: 0.9, ..spec.clone() }, same()), "train.ema");
         assert_eq!(field(TrainSpec { seed: 3, ..spec.clone() }, same()), "train.seed");
         assert_eq!(field(spec.clone(), data(&[3, 4, 4], "a")), "captions");
-        assert_eq!(field(spec.clone(), data(&[3, 5], "a")), "data");
-        assert_eq!(field(spec.clone(), data(&[3, 4], "b")), "data");
-        assert_eq!(field(spec.clone(), TrainData { validation: vec![8], ..same() }), "data");
+        assert_eq!(field(spec.clone(), data(&[3, 5], "a")), DATA);
+        assert_eq!(field(spec.clone(), data(&[3, 4], "b")), DATA);
+        assert_eq!(field(spec.clone(), TrainData { validation: vec![8], ..same() }), DATA);
     }
 }

@@ -231,7 +231,7 @@ mod tests {
         hint: build the decoder for the columns it is trained on
 
         the loss was not finite in `5` steps one after another, the last of them step `7`
-        hint: lower `train.learning_rate` (now `0.1`) or `train.clip` (now `5`), then start again or continue from the last checkpoint with `--resume`
+        hint: lower `train.learning_rate` (now `0.1`) or `train.clip` (now `5`), then go on from the last checkpoint with `--resume`, or start another run
 
         `train.precision` = `bf16` is for `gpt2` decoders: a recurrent one is bound by its steps and not by its products, and would only lose digits
         hint: leave it out, or say "f32"

@@ -1,6 +1,6 @@
 //! The program `icecap`: parse, run, render the error, exit code.
 
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(target_os = "linux", target_env = "gnu", not(test)))]
 mod early;
 
 use std::process::ExitCode;

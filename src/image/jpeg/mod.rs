@@ -71,6 +71,10 @@ fn truncated(bytes: &[u8]) -> ImageError {
 }
 
 fn check_supported(header: &Header) -> Result<(), ImageError> {
+    if header.parted {
+        // The decoder would leave all but the first at zero, without a word.
+        return Err(ImageError::unsupported("sequential JPEG with a scan for each component"));
+    }
     let what = match (header.frame, header.precision, header.components) {
         (0..=2, 8, 1 | 3 | 4) => return Ok(()),
         (0..=2, 8, count) => format!("JPEG of {count} components"),

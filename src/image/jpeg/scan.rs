@@ -19,6 +19,8 @@ pub(in crate::image) struct Header {
     pub named_rgb: bool,
     /// A JFIF segment: three components are then YCbCr, whatever else is said.
     pub jfif: bool,
+    /// A sequential frame whose components lie in scans of their own.
+    pub parted: bool,
     /// Position of the end-of-image marker.
     pub end: usize,
 }
@@ -54,6 +56,7 @@ pub(super) fn scan(bytes: &[u8]) -> Result<Header, ScanError> {
         adobe: None,
         named_rgb: false,
         jfif: false,
+        parted: false,
         end: 0,
     };
     let mut at = 2;
@@ -114,6 +117,8 @@ impl Header {
             0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
                 self.read_frame(marker - 0xc0, segment)?;
             }
+            // Progressive frames are always in several scans, and are put together.
+            SOS => self.parted |= self.frame < 2 && segment.first().is_some_and(|&count| count < self.components),
             APP0 => self.jfif |= segment.starts_with(b"JFIF\0"),
             APP1 => {
                 if let Some(exif) = segment.strip_prefix(b"Exif\0\0") {
@@ -163,6 +168,15 @@ mod tests {
         let header = with(&[&FRAME, &[0, 0], &sos, &[0xff, 0xff, EOI], b"rest"]).unwrap();
         assert_eq!((header.width, header.height, header.components, header.precision), (5, 3, 1, 8));
         assert_eq!(header.end, 2 + 12 + 2 + 11 + 1);
+    }
+
+    #[test]
+    fn components_in_scans_of_their_own_are_seen() {
+        let frame = |marker| [0xff, marker, 0, 17, 8, 0, 3, 0, 5, 3, 1, 17, 0, 2, 17, 0, 3, 17, 0];
+        let scan_of = |count| [0xff, SOS, 0, 3, count, 7];
+        let parted = |marker, count| with(&[&frame(marker), &scan_of(count), &[0xff, EOI]]).unwrap().parted;
+        assert!(parted(0xc0, 1) && parted(0xc1, 2));
+        assert!(!parted(0xc0, 3) && !parted(0xc2, 1), "interleaved, or progressive");
     }
 
     #[test]

@@ -44,6 +44,11 @@ impl<'a> Gradients<'a> {
     }
 }
 
+/// The loss, and its gradient for every leaf, all by torch's own differentiation.
+pub(super) fn by_torch(params: &Params, loss: &Tensor) -> (Tensor, Vec<Tensor>) {
+    (loss.detach(), Tensor::run_backward(&[loss], params.leaves(), false, false))
+}
+
 /// A scalar whose gradient for `output` is `gradient`: how a gradient in closed form is handed on to torch.
 pub(super) fn stand_in(output: &Tensor, gradient: &Tensor) -> Tensor {
     output.reshape(-1).dot(&gradient.reshape(-1))

@@ -6,7 +6,7 @@ use super::{
     ColumnInput, Decoder, LstmSpec, Params, ParamsBuilder, Prefix, Scoring, State,
     cell::{self, Cell},
     dropout::Dropout,
-    gradients::{Gradients, leaf, stand_in},
+    gradients::{Gradients, by_torch, leaf, stand_in},
     lstm_tape::LayerTape,
     mapping::Mapping,
     words::Words,
@@ -118,9 +118,7 @@ impl Decoder for Lstm {
     /// torch differentiates both ends, the layers go backward in closed form. On a GPU cuDNN's layers do, a kernel for many steps.
     fn gradients(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> (Tensor, Vec<Tensor>) {
         if self.params.device() != Device::Cpu {
-            let loss = self.loss(prefix, captions, scoring);
-            let gradients = Tensor::run_backward(&[&loss], self.params.leaves(), false, false);
-            return (loss.detach(), gradients);
+            return by_torch(&self.params, &self.loss(prefix, captions, scoring));
         }
         let (active, dropout) = (Self::active(captions), Dropout::new(scoring));
         let mut layers: Vec<(Tensor, LayerTape, Tensor)> = vec![];

@@ -112,9 +112,7 @@ pub trait Decoder {
     ///
     /// By torch's own differentiation; a decoder that knows a cheaper way overrides it.
     fn gradients(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> (Tensor, Vec<Tensor>) {
-        let loss = self.loss(prefix, captions, scoring);
-        let gradients = Tensor::run_backward(&[&loss], self.params().leaves(), false, false);
-        (loss.detach(), gradients)
+        gradients::by_torch(self.params(), &self.loss(prefix, captions, scoring))
     }
 
     /// Where it looked before each token of the captions: `[P, K]`, all columns' vectors one after another, absent ones zero;

@@ -5,7 +5,7 @@
 
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
-use super::{ImageError, Preprocess, Resize, decode, load_into};
+use super::{ImageError, Preprocess, Resize, View, with_picture};
 
 /// JPEG's quality, of 100: what a face of a few pixels still survives.
 const QUALITY: u8 = 72;
@@ -27,16 +27,17 @@ pub struct Thumbnail {
 /// See [`ImageError`].
 pub fn thumbnail(bytes: &[u8], side: u32) -> Result<Thumbnail, ImageError> {
     let whole = Preprocess::default();
-    let picture = decode(bytes, whole.max_pixels)?;
-    let original_size = (picture.height, picture.width);
-    let size = shrunk(original_size, side);
-    let pixels = if size == original_size {
-        picture.pixels
-    } else {
+    let (original_size, size, pixels) = with_picture(bytes, whole.max_pixels, |picture| {
+        let original_size = picture.size();
+        let size = shrunk(original_size, side);
+        if size == original_size {
+            return Ok((original_size, size, picture.pixels().to_vec()));
+        }
         let mut pixels = vec![0; size.0 as usize * size.1 as usize * 3];
-        load_into(bytes, &Preprocess { resize: Resize::Exact([size.0, size.1]), crop: None, ..whole }, &mut pixels)?;
-        pixels
-    };
+        let fit = Preprocess { resize: Resize::Exact([size.0, size.1]), crop: None, ..whole };
+        picture.view(&fit, View::Center, &mut pixels)?;
+        Ok((original_size, size, pixels))
+    })?;
     let mut jpeg = Vec::new();
     let mut encoder = Encoder::new(&mut jpeg, QUALITY);
     encoder.set_sampling_factor(SamplingFactor::F_2_2);

@@ -122,37 +122,29 @@ pub fn score(candidates: &[Caption], references: &[Vec<Caption>]) -> Vec<f64> {
     score_with(&DocumentFrequency::new(references), candidates, references)
 }
 
-/// The references of many images, weighed once: for captions of the same images again and again.
+/// The references of many images, weighed once: for rewards, which score captions of the same images again and again.
+///
+/// The end of a caption counts as a word of it: one that breaks off after "on a" is not as good as one that is whole. That is not the
+/// score that is reported.
 #[derive(Debug, Clone)]
 pub struct References {
     frequency: DocumentFrequency,
     images: Vec<Vec<Weighted>>,
-    ended: bool,
 }
 
-/// Ends a caption where its end counts as a word; the tokenizer makes no such token.
+/// Ends a caption; the tokenizer makes no such token.
 const END: &str = " <end>";
 
 impl References {
     /// Tokenizes and weighs the raw references of every image, in parallel; rarity is counted over all of them.
     #[must_use]
     pub fn new(references: &[Vec<String>]) -> Self {
-        Self::of(&super::prepare_all(references), false)
-    }
-
-    /// The same with the end of a caption as a word of it: one that breaks off after "on a" is not as good as one that is whole. For
-    /// rewards; not the score that is reported.
-    #[must_use]
-    pub fn with_ends(references: &[Vec<String>]) -> Self {
-        let ended = |captions: &Vec<String>| captions.iter().map(|caption| prepared(caption, true)).collect();
-        Self::of(&references.par_iter().map(ended).collect::<Vec<Vec<Caption>>>(), true)
-    }
-
-    fn of(captions: &[Vec<Caption>], ended: bool) -> Self {
-        let frequency = DocumentFrequency::new(captions);
+        let ended = |captions: &Vec<String>| captions.iter().map(|caption| ended(caption)).collect();
+        let captions: Vec<Vec<Caption>> = references.par_iter().map(ended).collect();
+        let frequency = DocumentFrequency::new(&captions);
         let weigh = |captions: &Vec<Caption>| captions.iter().map(|one| Weighted::new(&frequency, one)).collect();
         let images = captions.par_iter().map(weigh).collect();
-        Self { frequency, images, ended }
+        Self { frequency, images }
     }
 
     /// How rare their n-grams are.
@@ -167,13 +159,12 @@ impl References {
     /// Where there are not so many images.
     #[must_use]
     pub fn score(&self, place: usize, caption: &str) -> f64 {
-        score_one(&Weighted::new(&self.frequency, &prepared(caption, self.ended)), &self.images[place])
+        score_one(&Weighted::new(&self.frequency, &ended(caption)), &self.images[place])
     }
 }
 
-fn prepared(caption: &str, ended: bool) -> Caption {
-    let tokens = super::ptb::tokenize(caption);
-    Caption::new(&if ended { tokens + END } else { tokens })
+fn ended(caption: &str) -> Caption {
+    Caption::new(&(super::ptb::tokenize(caption) + END))
 }
 
 #[cfg(test)]
@@ -185,10 +176,15 @@ mod tests {
         let said = |captions: &[&str]| captions.iter().map(ToString::to_string).collect::<Vec<_>>();
         let references =
             [said(&["a dog runs on a beach", "the dog runs on a wide beach"]), said(&["two men sit down"])];
-        let (plain, ended) = (References::new(&references), References::with_ends(&references));
-        let whole = "a dog runs on a beach";
-        let gain = |of: &References| of.score(0, whole) - of.score(0, "a dog runs on a");
-        assert!(gain(&ended) > gain(&plain), "{} {}", gain(&ended), gain(&plain));
+        let ended = References::new(&references);
+        let tokenized = crate::metrics::prepare_all(&references);
+        let plain = |caption: &str| {
+            let caption = Caption::new(&crate::metrics::ptb::tokenize(caption));
+            score_with(&DocumentFrequency::new(&tokenized), &[caption], &tokenized[..1])[0]
+        };
+        let (whole, broken) = ("a dog runs on a beach", "a dog runs on a");
+        let (gain, without) = (ended.score(0, whole) - ended.score(0, broken), plain(whole) - plain(broken));
+        assert!(gain > without, "{gain} {without}");
         assert!(ended.score(0, "beach a on runs dog a") < ended.score(0, whole));
     }
 }

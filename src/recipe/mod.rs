@@ -7,6 +7,7 @@
 mod column;
 mod decoder;
 mod detector;
+mod differences;
 mod encoder;
 mod error;
 mod numbers;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use column::ColumnSpec;
 pub use decoder::DecoderSection;
 pub use detector::{DetectorSpec, DetectorWord, FileSpec, Origin, RegionsSpec};
+pub use differences::Difference;
 pub use encoder::{EncoderSpec, ModelSource, ResolvedEncoder, UnknownPreprocessing};
 pub use error::RecipeError;
 pub use sweep::{HalvingSpec, RecipeFinder, Sweep, SweepError, TrialPlan};

@@ -64,6 +64,12 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
+/// A count in millions: `12.3 M`.
+#[must_use]
+pub fn millions(count: u64) -> String {
+    format!("{:.1} M", count as f64 / 1e6)
+}
+
 /// Seconds as `41 s`, `3 min 20 s` or `2 h 5 min`.
 #[must_use]
 pub fn duration(seconds: f64) -> String {

@@ -31,6 +31,7 @@ mod register;
 mod rewards;
 pub mod run;
 mod space;
+mod spread;
 pub mod sweep;
 pub mod tail;
 pub mod train;

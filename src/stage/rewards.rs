@@ -34,7 +34,7 @@ impl<'a> Rewards<'a> {
     /// Of the rows `wanted`; rarity is counted over their captions.
     pub fn new(rows: &Rows, wanted: &[u32], tokenizer: &'a Tokenizer, cache: &Path) -> Result<Self, NoReferences> {
         let captions: Vec<Vec<String>> = wanted.iter().map(|row| captions_of(rows, *row)).collect();
-        let references = References::with_ends(&captions);
+        let references = References::new(&captions);
         // Of one image alone every n-gram is as rare as any other: all rewards would be 0.
         if wanted.len() < 2 || references.frequency().ngrams() == 0 {
             return Err(NoReferences { images: wanted.len(), cache: cache.display().to_string() });

@@ -27,6 +27,7 @@ use crate::{
     metrics,
     progress::Progress,
     recipe::{DecoderSection, Recipe},
+    report::millions,
     text::Tokenizer,
     trainer::{self, Hooks, Outcome, Score, TrainData},
 };
@@ -215,13 +216,13 @@ fn fit(
     let parameters = decoder.params().flat().numel();
     let frozen = match decoder.params().frozen_count() {
         0 => String::new(),
-        frozen => format!(" and {:.1} M frozen", frozen as f64 / 1e6),
+        frozen => format!(" and {} frozen", millions(frozen as u64)),
     };
     progress.line(&format!(
-        "{} captions of {} images, {vocab} words, {:.1} M parameters{frozen}",
+        "{} captions of {} images, {vocab} words, {} parameters{frozen}",
         data.captions.len(),
         rows.train.len(),
-        parameters as f64 / 1e6
+        millions(parameters as u64)
     ));
     let rewards = spec.scst.as_ref().map(|_| Rewards::new(cache.rows(), &rows.train, &run.tokenizer, &run.info.cache));
     let rewards = rewards.transpose()?;
@@ -244,7 +245,7 @@ fn fit(
         reward: reward.as_ref().map(|reward| reward as &trainer::Rewarder<'_>),
     };
     let resume = options.resume && trainer::find_checkpoint(&run.folder, "last").is_some();
-    let outcome = trainer::train_until(decoder.as_mut(), spec, &data, &run.folder, resume, options.until, &hooks)?;
+    let outcome = trainer::train(decoder.as_mut(), spec, &data, &run.folder, resume, options.until, &hooks)?;
     Ok(report(&outcome, parameters))
 }
 
@@ -265,31 +266,22 @@ fn report(outcome: &Outcome, parameters: usize) -> TrainReport {
 /// those is said, and noted in the run's recipe.
 fn resumed(recipe: &Recipe, folder: &Path, progress: &dyn Progress) -> Result<Run> {
     let mut run = Run::open(folder)?;
-    let before = run.recipe.resolved();
+    let before = run.recipe.clone();
     run.recipe.train = run.recipe.train.going_on_as(&recipe.train);
-    let (old, new) = (run.recipe.resolved(), recipe.resolved());
-    if let Some((old, new)) = differences(&old, &new).into_iter().next() {
-        let difference = format!("it has `{old}`, this one `{new}`");
+    let line = |line: &Option<String>| line.as_ref().map_or_else(|| "nothing".to_owned(), |line| format!("`{line}`"));
+    if let Some(first) = run.recipe.differences(recipe).first() {
+        let difference = format!("it has {}, this one {}", line(&first.before), line(&first.after));
         return Err(RunError::OtherRecipe { folder: folder.to_owned(), difference }.into());
     }
-    let changed = differences(&before, &old);
-    for (old, new) in &changed {
-        progress.line(&format!("the run goes on with another recipe: `{new}` where it was `{old}`"));
+    let changed = before.differences(&run.recipe);
+    for changed in &changed {
+        let (before, after) = (line(&changed.before), line(&changed.after));
+        progress.line(&format!("the run goes on with another recipe: {after} where it was {before}"));
     }
     if !changed.is_empty() {
         run.write_recipe()?;
     }
     Ok(run)
-}
-
-/// The lines in which two recipes differ.
-fn differences(old: &str, new: &str) -> Vec<(String, String)> {
-    let longest = old.lines().count().max(new.lines().count());
-    let lines = |text: &str| {
-        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        lines.into_iter().chain(std::iter::repeat_with(String::new)).take(longest).collect::<Vec<_>>()
-    };
-    lines(old).into_iter().zip(lines(new)).filter(|(old, new)| old != new).collect()
 }
 
 /// What the bytes of the run's columns are: a column that was written anew is another source.

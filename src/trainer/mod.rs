@@ -110,27 +110,12 @@ pub struct Outcome {
 
 /// Trains `decoder` in the folder `run`: `metrics.jsonl`, TensorBoard's event files, `checkpoints/last` and `checkpoints/best`.
 ///
-/// With `resume` it goes on from `checkpoints/last`. The decoder is left as it was after the last step, not as the best.
+/// With `resume` it goes on from `checkpoints/last`. Where step `until` comes before the last, it ends there (with a validation and its
+/// checkpoint); the schedule stays that of the whole, which goes on with `resume`. The decoder is left as it was after the last step, not as the best.
 ///
 /// # Errors
 /// When the spec, the data or the checkpoint do not fit, a file cannot be written, the loss diverges or the scorer fails.
 pub fn train(
-    decoder: &mut dyn Decoder,
-    spec: &TrainSpec,
-    data: &TrainData,
-    run: &Path,
-    resume: bool,
-    hooks: &Hooks<'_>,
-) -> Result<Outcome, TrainError> {
-    train_until(decoder, spec, data, run, resume, None, hooks)
-}
-
-/// The same, ended after step `until` (with a validation and its checkpoint), where that is before the last. The schedule stays
-/// that of the whole, which goes on with `resume`.
-///
-/// # Errors
-/// As [`train`].
-pub fn train_until(
     decoder: &mut dyn Decoder,
     spec: &TrainSpec,
     data: &TrainData,

@@ -130,7 +130,7 @@ fn rewarded_by(
     let text = |tokens: &[u32]| tokens.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let name = |row: u32| row.to_string();
     let hooks = Hooks { progress: &Silent, name: &name, text: &text, score: &right, reward: Some(reward) };
-    train(decoder.as_mut(), spec, data, run, resume, &hooks)
+    train(decoder.as_mut(), spec, data, run, resume, None, &hooks)
 }
 
 fn model(run: &Path, file: &str) -> Vec<u8> {
@@ -254,7 +254,7 @@ fn rewards_without_a_rewarder_are_refused() {
     let mut decoder = build(&small("lstm"), &inputs, VOCAB, 0, Device::Cpu).unwrap();
     let (name, text) = (|row: u32| row.to_string(), |_: &[u32]| String::new());
     let hooks = Hooks { progress: &Silent, name: &name, text: &text, score: &right, reward: None };
-    let error = train(decoder.as_mut(), &spec, &data(false), run.path(), false, &hooks).unwrap_err();
+    let error = train(decoder.as_mut(), &spec, &data(false), run.path(), false, None, &hooks).unwrap_err();
     assert!(matches!(error, TrainError::NoReward), "{error}");
 }
 

@@ -247,7 +247,7 @@ fn go(spec: &TrainSpec, kind: &DecoderSpec, run: &Path, resume: bool) -> Box<dyn
         score: &score,
         reward: None,
     };
-    train(decoder.as_mut(), spec, &data, run, resume, &hooks).unwrap();
+    train(decoder.as_mut(), spec, &data, run, resume, None, &hooks).unwrap();
     decoder
 }
 

@@ -12,6 +12,7 @@ use super::{Group, entrant::Entrant};
 use crate::{
     batch::random::SplitMix,
     report::page::{Image, Said},
+    stage::spread::{deviation, mean},
 };
 
 /// Decides which images are drawn by chance.
@@ -50,8 +51,8 @@ pub(super) fn image(at: usize, entrants: &[Entrant], groups: &[Group]) -> Image 
 /// The standard deviation of the variants' CIDEr of image `at`.
 fn disagreement(at: usize, entrants: &[Entrant], groups: &[Group]) -> f64 {
     let cider = |run: &usize| entrants[*run].scored.images[at].cider;
-    let scores: Vec<f64> = groups.iter().map(|group| super::mean(group.runs.iter().map(cider))).collect();
-    super::deviation(&scores).unwrap_or(0.0)
+    let scores: Vec<f64> = groups.iter().filter_map(|group| mean(group.runs.iter().map(cider))).collect();
+    deviation(&scores).unwrap_or(0.0)
 }
 
 /// All images in the order in which they are given room: the most disputed and random ones by turns.

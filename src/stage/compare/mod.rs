@@ -24,7 +24,10 @@ use serde::Serialize;
 pub use error::CompareError;
 pub use facts::Facts;
 
-use super::evaluate::{Scored, same_images};
+use super::{
+    evaluate::{Scored, same_images},
+    spread::{deviation, mean},
+};
 use crate::{
     metrics::{Difference, ImageScores, Interval, Metric, Plan, Resampled},
     progress::Progress,
@@ -247,7 +250,9 @@ fn table(
     for (at, group) in groups.iter().enumerate() {
         let of_group: Vec<RunScores> =
             group.runs.iter().map(|run| run_scores(&entrants[*run], &facts[*run], &group.name)).collect();
-        let summary = |read: &dyn Fn(&Entrant) -> f64| mean(group.runs.iter().map(|run| read(&entrants[*run])));
+        let summary = |read: &dyn Fn(&Entrant) -> f64| {
+            mean(group.runs.iter().map(|run| read(&entrants[*run]))).unwrap_or(f64::NAN)
+        };
         let own: Vec<f64> = of_group.iter().filter_map(|run| run.scores.get(&metric).copied()).collect();
         let interval = |metric| Some((metric, resampled.interval(at, metric)?));
         variants.push(Variant {
@@ -302,7 +307,7 @@ fn known(score: impl Fn(Metric) -> f64) -> BTreeMap<Metric, f64> {
 fn together(runs: &[&Facts]) -> Facts {
     let all = |read: fn(&Facts) -> Option<f64>| {
         let values: Option<Vec<f64>> = runs.iter().map(|facts| read(facts)).collect();
-        values.map(|values| mean(values.into_iter()))
+        values.and_then(mean)
     };
     Facts {
         tokens_per_second: all(|facts| facts.tokens_per_second),
@@ -311,18 +316,6 @@ fn together(runs: &[&Facts]) -> Facts {
         best_epoch: all(|facts| facts.best_epoch),
         ..runs.first().map_or_else(Facts::default, |first| (*first).clone())
     }
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
-    sum / f64::from(count)
-}
-
-/// The sample's standard deviation.
-fn deviation(values: &[f64]) -> Option<f64> {
-    let centre = mean(values.iter().copied());
-    let squares: f64 = values.iter().map(|value| (value - centre).powi(2)).sum();
-    (values.len() > 1).then(|| (squares / (values.len() - 1) as f64).sqrt())
 }
 
 fn notes(entrants: &[Entrant], caches: &HashMap<PathBuf, Cache>) -> Vec<String> {

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{SweepOptions, SweepReport, SweepRunError};
 use crate::{
-    recipe::{Recipe, Sweep, TrialPlan},
+    recipe::{Difference, Recipe, Sweep, TrialPlan},
     stage::{
         run::{Run, RunError, RunLock, publish},
         train::TrainReport,
@@ -207,14 +207,14 @@ fn listed(what: &str, names: &[String]) -> Option<String> {
     (!names.is_empty()).then(|| format!("    {what}: {}{more}", shown.join(", ")))
 }
 
-/// The lines in which two recipes differ.
+/// The settings in which two recipes differ, the first few.
 fn differences(old: &Recipe, new: &Recipe) -> String {
-    let (old, new) = (old.resolved(), new.resolved());
-    let only = |text: &str, other: &str| -> String {
-        let lines: Vec<&str> = text.lines().filter(|line| !other.lines().any(|other| other == *line)).take(5).collect();
+    let found = old.differences(new);
+    let only = |read: fn(&Difference) -> &Option<String>| {
+        let lines: Vec<&str> = found.iter().filter_map(|difference| read(difference).as_deref()).take(5).collect();
         if lines.is_empty() { "nothing".to_owned() } else { format!("`{}`", lines.join("`, `")) }
     };
-    format!("{} where it was {}", only(&new, &old), only(&old, &new))
+    format!("{} where it was {}", only(|difference| &difference.after), only(|difference| &difference.before))
 }
 
 pub(super) fn order(folder: &Path) -> Option<Order> {

@@ -10,7 +10,10 @@ use super::{
     SweepOptions,
     folder::{self, Failure, Settled},
 };
-use crate::recipe::Sweep;
+use crate::{
+    recipe::Sweep,
+    stage::spread::{deviation, mean},
+};
 
 /// Where a trial stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -183,31 +186,20 @@ fn point(name: &str, trials: &[TrialReport]) -> PointReport {
     let sound: Vec<&TrialReport> =
         all.iter().filter(|trial| trial.state != State::Failed && trial.best_cider.is_some()).copied().collect();
     let scores: Vec<f64> = sound.iter().filter_map(|trial| trial.best_cider).collect();
-    let seconds: Vec<f64> = sound.iter().filter_map(|trial| trial.seconds).collect();
+    let seconds = sound.iter().filter_map(|trial| trial.seconds);
     let worst = [State::Failed, State::Waiting, State::WeededOut];
     let is = |state: &State| all.iter().any(|trial| trial.state == *state);
     PointReport {
         point: name.to_owned(),
         trials: sound.len(),
         of: all.len(),
-        mean: mean(&scores),
+        mean: mean(scores.iter().copied()),
         deviation: deviation(&scores),
         steps: sound.iter().filter_map(|trial| trial.steps).min(),
         parameters: sound.iter().find_map(|trial| trial.parameters),
-        seconds: mean(&seconds),
+        seconds: mean(seconds),
         state: worst.into_iter().find(is).unwrap_or(State::Finished),
     }
-}
-
-pub(super) fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
-/// The standard deviation of a sample, of at least two.
-fn deviation(values: &[f64]) -> Option<f64> {
-    let mean = mean(values).filter(|_| values.len() > 1)?;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    Some((squares / (values.len() - 1) as f64).sqrt())
 }
 
 #[cfg(test)]

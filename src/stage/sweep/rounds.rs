@@ -11,10 +11,9 @@ use super::{
     children::{self, Running},
     folder::{self, Settled},
     halving::promoted,
-    results,
     watch::Seen,
 };
-use crate::{recipe::Sweep, report::duration};
+use crate::{recipe::Sweep, report::duration, stage::spread::mean};
 
 /// Between two looks at the trials.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -123,7 +122,7 @@ impl<'a> Rounds<'a> {
         let score = |trials: &[usize]| {
             let sound = trials.iter().filter(|trial| !self.failed[**trial]);
             let seen = sound.filter_map(|trial| Seen::of(&self.settled.folders[*trial]).best_until(Some(rung)));
-            results::mean(&seen.collect::<Vec<_>>())
+            mean(seen)
         };
         let scores: Vec<Option<f64>> = points.iter().map(|(_, trials)| score(trials)).collect();
         let kept = promoted(&scores, eta);
@@ -145,11 +144,13 @@ impl<'a> Rounds<'a> {
             seen: running.look().clone(),
         };
         let running: Vec<(usize, Now<'b>)> = running.iter_mut().map(|one| (one.trial, now(one))).collect();
+        // A trial's own rate, else what its point's trials took, else what any did.
+        let rates = expected_rates(self.sweep, &self.rates);
         let mut left = Vec::new();
         for (trial, now) in &running {
-            left.push(self.rate(*trial).map(|rate| rate * now.steps.saturating_sub(now.seen.step) as f64));
+            left.push(rates[*trial].map(|rate| rate * now.steps.saturating_sub(now.seen.step) as f64));
         }
-        left.extend(waiting.iter().map(|trial| self.rate(*trial).map(|rate| rate * self.end(*trial, until) as f64)));
+        left.extend(waiting.iter().map(|trial| rates[*trial].map(|rate| rate * self.end(*trial, until) as f64)));
         let hands = self.options.jobs.clamp(1, left.len().max(1)) as f64;
         Standing {
             ended: alive.len() - running.len() - waiting.len(),
@@ -166,11 +167,6 @@ impl<'a> Rounds<'a> {
     fn end(&self, trial: usize, until: Option<u64>) -> u64 {
         until.map_or(self.steps[trial], |until| until.min(self.steps[trial]))
     }
-
-    /// What a step of `trial` takes: its own, else what its point's trials took, else what any did.
-    fn rate(&self, trial: usize) -> Option<f64> {
-        expected_rates(self.sweep, &self.rates)[trial]
-    }
 }
 
 /// What a step of each trial takes or is expected to: its own rate, else that of its point's trials, else that of all.
@@ -179,7 +175,7 @@ pub(super) fn expected_rates(sweep: &Sweep, rates: &[Option<f64>]) -> Vec<Option
     for (trial, rate) in sweep.trials.iter().zip(rates) {
         of_point.entry(&trial.point).or_default().extend(rate);
     }
-    let all = results::mean(&rates.iter().flatten().copied().collect::<Vec<_>>());
+    let all = mean(rates.iter().flatten().copied());
     let trials = sweep.trials.iter().zip(rates);
-    trials.map(|(trial, rate)| rate.or_else(|| results::mean(&of_point[trial.point.as_str()])).or(all)).collect()
+    trials.map(|(trial, rate)| rate.or_else(|| mean(of_point[trial.point.as_str()].iter().copied())).or(all)).collect()
 }

@@ -125,7 +125,8 @@ def loss_of(model, columns, present, facts):
             logits.append(out[0])
             targets.append(target)
             total = total + alpha if alpha is not None else 0.0
-        rest = rest + (((1 - total) ** 2) * p).sum()
+        due = max(1.0, (len(tokens) + 1) / max(float(p.sum()), 1.0))
+        rest = rest + (((due - total) ** 2) * p).sum()
         count = count + p.sum()
     loss = F.cross_entropy(torch.stack(logits), torch.tensor(targets), label_smoothing=facts["label_smoothing"])
     return loss + facts["spec"].get("doubly_stochastic", 0.0) * rest / count

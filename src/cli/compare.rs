@@ -17,10 +17,10 @@ use crate::{
 #[command(
     after_help = "Runs without scores of the split are scored first, by the search of their own recipe. Runs that differ by nothing but train.seed \
     are one row.\n\n\
-    Example:\n  icecap compare runs/* -o report.html\n  icecap compare runs/global runs/grid --csv > scores.csv"
+    Example:\n  icecap compare runs/study -o report.html\n  icecap compare runs/global runs/grid --csv > scores.csv"
 )]
 pub(super) struct Compare {
-    /// The runs' folders
+    /// The runs' folders; a sweep's folder stands for its finished trials
     #[arg(required = true, value_name = "RUN", value_hint = ValueHint::DirPath)]
     pub runs: Vec<PathBuf>,
     /// Write the report here: one HTML file that needs nothing else

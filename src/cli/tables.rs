@@ -235,7 +235,8 @@ pub(super) fn demo(report: &DemoReport) -> String {
         ]);
     }
     shown += &format!("\nOn all {} pictures of the test split:\n\n{table}", report.tested);
-    shown += &format!("\nThe cache is {}: try `icecap cache list {0}`.\n", report.cache.display());
+    shown += &format!("\nTheir report is {}: open it in a browser.\n", report.report.display());
+    shown += &format!("The cache is {}: try `icecap cache list {0}`.\n", report.cache.display());
     if let Some(trial) = report.trials.last() {
         shown += &format!("Caption any picture: `icecap caption {} PICTURE`.\n", trial.run.display());
     }

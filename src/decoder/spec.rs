@@ -95,7 +95,8 @@ pub struct AttentionLstmSpec {
     pub activation: Activation,
     /// On the mapped image vectors, the word vectors and before the vocabulary.
     pub dropout: f64,
-    /// Weight of the penalty mean((1 - sum of an image vector's attention over the caption)^2); `up-down` has none, and 0.
+    /// Weight of the penalty mean((1 - sum of an image vector's attention over the caption)^2), with the caption's words a vector in
+    /// place of 1 where those are more; `up-down` has none, and 0.
     #[serde(default = "unsaid")]
     pub doubly_stochastic: f64,
     /// The vocabulary's output weights are its embedding (`embedding` = `hidden`).

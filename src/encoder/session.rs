@@ -10,12 +10,11 @@ use std::sync::Arc;
 
 use icecap_cache::Dtype;
 use ort::ep::ArenaExtendStrategy;
-use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{IoBinding, Session};
 
 use super::blocked::{self, Table};
-use super::buffers::Buffers;
+use super::buffers::Pictures;
 use super::compile::{CompiledEncoder, Output};
 use super::device::Device;
 use super::plan::Precision;
@@ -26,7 +25,7 @@ use super::{EncoderError, runtime};
 pub struct EncoderSession {
     session: Session,
     binding: IoBinding,
-    buffers: Buffers,
+    pictures: Pictures,
     outputs: Vec<Output>,
     /// By output: where its regions are, for each of its tensors; none for other columns.
     regions: Vec<Vec<RegionWeights>>,
@@ -87,7 +86,7 @@ impl EncoderSession {
         }
     }
 
-    /// A session on the CPU that goes about its memory as on a GPU.
+    /// A session on the CPU of the graph for a GPU, which begins with the prologue.
     #[cfg(test)]
     pub(super) fn rehearsal(encoder: &CompiledEncoder) -> Result<Self, EncoderError> {
         Self::open(encoder, Device::Cpu, 1, encoder.model_bytes(Device::Cuda(0))?, None, true)
@@ -104,7 +103,7 @@ impl EncoderSession {
         intra_threads: usize,
         bytes: &[u8],
         table: Option<&Arc<Table>>,
-        staged: bool,
+        prologue: bool,
     ) -> Result<Self, EncoderError> {
         let rejected = |source| EncoderError::Rejected { path: encoder.path_buf(), source };
         let mut builder = options(device, intra_threads)?.map_err(rejected)?;
@@ -114,13 +113,13 @@ impl EncoderSession {
         }
         let kernels = if table.is_some() { Kernels::Own } else { Kernels::Provider };
         let session = builder.commit_from_memory(bytes).map_err(rejected)?;
-        let mut binding = session.create_binding().map_err(rejected)?;
+        let binding = session.create_binding().map_err(rejected)?;
         let plan = encoder.plan();
-        let buffers = match device {
-            Device::Cpu if !staged => Buffers::lent(encoder),
-            _ => Buffers::staged(encoder, &reachable(&session, device), &mut binding),
+        let pictures = match device {
+            Device::Cpu if !prologue => Pictures::normalized(encoder),
+            _ => Pictures::bytes(encoder),
         };
-        let buffers = buffers.map_err(rejected)?;
+        let pictures = pictures.map_err(rejected)?;
         let outputs = encoder.graph_outputs().to_vec();
         let weights = |input: &RegionInput| RegionWeights::new(input.clone(), plan.batch, [plan.height, plan.width]);
         let regions = outputs.iter().map(|output| output.regions.iter().map(weights).collect::<ort::Result<Vec<_>>>());
@@ -128,7 +127,7 @@ impl EncoderSession {
         Ok(Self {
             session,
             binding,
-            buffers,
+            pictures,
             outputs,
             regions,
             batch: plan.batch,
@@ -161,13 +160,15 @@ impl EncoderSession {
     pub fn run(&mut self, images: &[u8], outputs: &mut [&mut [u8]]) -> Result<(), EncoderError> {
         self.check(images, outputs)?;
         let answer = self.bind_and_run(images, outputs);
-        self.buffers.after(&mut self.binding, outputs, answer.is_ok());
+        // The session must not keep pointers into slices that were lent for this call.
+        self.binding.clear_outputs();
         answer.map_err(|source| EncoderError::Run { source })?;
         if self.precision.is_f32() { Ok(()) } else { self.check_range(outputs) }
     }
 
     fn bind_and_run(&mut self, images: &[u8], outputs: &mut [&mut [u8]]) -> ort::Result<()> {
-        self.buffers.before(&mut self.binding, &self.outputs, images, outputs)?;
+        self.pictures.bind(&mut self.binding, images)?;
+        self.outputs.iter().zip(outputs).try_for_each(|(output, rows)| output.lend(&mut self.binding, rows))?;
         self.regions.iter().flatten().try_for_each(|regions| regions.bind(&mut self.binding))?;
         self.session.run_binding(&self.binding).map(drop)
     }
@@ -249,13 +250,4 @@ pub(super) fn options(device: Device, intra_threads: usize) -> Result<ort::Resul
         }
     };
     Ok(build())
-}
-
-/// Memory that the CPU addresses and the device reads by itself. Where ONNX Runtime has none page-locked, ordinary memory gives
-/// the same rows more slowly.
-fn reachable(session: &Session, device: Device) -> Allocator {
-    let Device::Cuda(number) = device else { return Allocator::default() };
-    let locked =
-        MemoryInfo::new(AllocationDevice::CUDA_PINNED, number as i32, AllocatorType::Device, MemoryType::CPUOutput);
-    locked.and_then(|locked| Allocator::new(session, locked)).unwrap_or_default()
 }

@@ -11,8 +11,9 @@ use serde::Serialize;
 
 use super::{
     caption::{CaptionOptions, caption},
+    compare::{CompareOptions, compare},
     encode::{EncodeOptions, EncodeReport, encode},
-    evaluate::{EvaluateOptions, Judging, SearchOptions, evaluate_run},
+    evaluate::{EvaluateOptions, Judging, Scored, SearchOptions, evaluate_run},
     run::{Run, RunError},
     sweep::{Board, SweepOptions, TrialReport, sweep},
 };
@@ -23,6 +24,7 @@ use crate::{
     },
     encoder::Devices,
     fetch::FetchOptions,
+    metrics::Metric,
     progress::Progress,
     recipe::{Recipe, Sweep},
 };
@@ -65,6 +67,8 @@ pub struct DemoReport {
     pub shown: Vec<ShownPicture>,
     /// The demo's cache.
     pub cache: PathBuf,
+    /// The report that compares the decoders.
+    pub report: PathBuf,
 }
 
 /// One decoder of the demo.
@@ -101,7 +105,7 @@ pub struct ShownPicture {
     pub captions: Vec<String>,
 }
 
-/// Encodes, trains a sweep of decoders, captions pictures they never saw.
+/// Encodes, trains a sweep of decoders, captions pictures they never saw, compares the decoders.
 ///
 /// # Errors
 /// Where a step fails; running it again goes on from there.
@@ -131,7 +135,26 @@ pub fn demo(options: &DemoOptions, progress: &dyn Progress, board: &mut dyn Boar
         trials.push(trial);
         shown.iter_mut().zip(captions).for_each(|(picture, caption)| picture.captions.push(caption));
     }
-    Ok(DemoReport { tested, encoded, trials, shown, cache })
+    progress.line("3. compare");
+    let report = options.out.join("report.html");
+    write_report(&trials, &report, options, progress)?;
+    Ok(DemoReport { tested, encoded, trials, shown, cache, report })
+}
+
+/// Compares the decoders on the test split.
+fn write_report(trials: &[Trial], report: &Path, options: &DemoOptions, progress: &dyn Progress) -> Result<()> {
+    let folders: Vec<PathBuf> = trials.iter().map(|trial| trial.run.clone()).collect();
+    let compare_options = CompareOptions {
+        split: dataset::TEST.to_owned(),
+        cache: Some(options.out.join("cache")),
+        data: Some(options.out.clone()),
+        metric: Metric::Cider,
+        device: "cpu".to_owned(),
+        apart: false,
+        page: Some(report.to_owned()),
+    };
+    compare(&folders, &compare_options, progress)?;
+    Ok(())
 }
 
 fn is_of_another_version(error: &anyhow::Error) -> bool {
@@ -222,6 +245,7 @@ fn trial(
         judging: Judging::default(),
     };
     let evaluation = evaluate_run(&run, &evaluate_options, progress)?;
+    Scored::from(&evaluation).write(&Scored::path(&folder, dataset::TEST))?;
     let truths = dataset::load(&recipe.dataset, &options.out)?;
     let mut judgement = Judgement::default();
     for (item, result) in truths.split(dataset::TEST).zip(&evaluation.results) {

@@ -67,9 +67,9 @@ fn the_prologue_in_the_graph_is_the_one_on_the_cpu() {
     }
 }
 
-/// A GPU's way through memory, on the CPU: several batches through one session, each with its own rows.
+/// A GPU's graph on the CPU: several batches through one session, each with its own rows.
 #[test]
-fn staged_memory_gives_the_rows_of_lent_memory() {
+fn the_prologue_gives_the_rows_of_pictures_that_were_normalized_before() {
     init_runtime(None).unwrap();
     let taps = vec![
         tap("map", "c1", Pool::None, Dtype::F32),

@@ -90,6 +90,8 @@ pub struct Row {
     pub bar: [f64; 3],
     /// What sets it apart from the first.
     pub behind: String,
+    /// Where that lies.
+    pub behind_interval: String,
     /// Whether it may be called worse than the first.
     pub worse: bool,
     /// The standard deviation over seeds.

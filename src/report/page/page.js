@@ -52,7 +52,7 @@ if (base) {
       row.append(head, make('td', 'main', turned ? flip(pair.difference) : pair.difference),
         make('td', '', turned ? flip(pair.interval) : pair.interval), make('td', '', pair.p));
       const tag = make('td', 'left');
-      tag.append(make('span', 'tag ' + (pair.significant ? 'sure' : 'unsure'), pair.significant ? 'significant' : 'no difference shown'));
+      tag.append(make('span', 'tag ' + (pair.significant ? 'sure' : 'unsure'), pair.significant ? 'significant' : 'not shown'));
       row.append(tag);
       body.append(row);
     });
@@ -62,7 +62,7 @@ if (base) {
 }
 
 // The gallery.
-const PAGE = 24;
+const PAGE = 24, MOST = 6;
 const cards = by('cards');
 let shown = 0, chosen = data.images;
 const scores = image => {
@@ -131,8 +131,8 @@ const card = (image, word) => {
   const body = make('div', 'body');
   const title = make('h3', '', image.id);
   if (data.variants.length > 1) title.append(make('span', '', 'disagreement ' + image.apart.toFixed(0)));
-  const list = make('ul');
-  for (const said of image.said) {
+  const list = make('ul'), rest = make('ul');
+  for (const [at, said] of image.said.entries()) {
     const item = make('li', 'said');
     const who = make('div', 'who');
     who.append(make('b', '', said.s.toFixed(0)));
@@ -151,7 +151,7 @@ const card = (image, word) => {
     if (look && canvas) lookable(words, look, image, canvas);
     else words.append(marked(said.c || '(no words)', word));
     item.append(who, words);
-    list.append(item);
+    (at < MOST ? list : rest).append(item);
   }
   const references = make('details');
   references.open = image.said.length < 4;
@@ -159,7 +159,13 @@ const card = (image, word) => {
   const texts = make('ul');
   for (const text of image.refs) { const item = make('li'); item.append(marked(text, word)); texts.append(item); }
   references.append(texts);
-  body.append(title, list, references);
+  body.append(title, list);
+  if (rest.firstChild) {
+    const more = make('details', 'rest');
+    more.append(make('summary', '', image.said.length - MOST + ' more captions'), rest);
+    body.append(more);
+  }
+  body.append(references);
   made.append(body);
   return made;
 };

@@ -45,7 +45,7 @@ pub struct Curve {
     pub points: Vec<(f64, f64)>,
 }
 
-const SIZE: (u32, u32) = (720, 380);
+const SIZE: (u32, u32) = (560, 340);
 const INK: RGBColor = RGBColor(0, 255, 0);
 const GRID: RGBColor = RGBColor(0, 255, 1);
 
@@ -69,7 +69,7 @@ pub fn costs(points: &[Cost], score: &str) -> Result<String, PlotError> {
     drawn(|area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
-            .x_label_area_size(46)
+            .x_label_area_size(50)
             .y_label_area_size(58)
             .build_cartesian_2d((least..most).log_scale(), y.0..y.1)
             .map_err(failed)?;
@@ -81,7 +81,7 @@ pub fn costs(points: &[Cost], score: &str) -> Result<String, PlotError> {
                 chart.draw_series([line]).map_err(failed)?;
             }
             chart.draw_series([Circle::new((point.bytes, point.score), 5, style.filled())]).map_err(failed)?;
-            let text = ("sans-serif", 14).into_text_style(area).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
+            let text = ("sans-serif", 15).into_text_style(area).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
             let label = EmptyElement::at((point.bytes, point.score)) + Text::new(point.label.clone(), (9, 0), text);
             chart.draw_series([label]).map_err(failed)?;
         }
@@ -100,7 +100,7 @@ pub fn curves(lines: &[Curve], title: &str) -> Result<String, PlotError> {
     drawn(|area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
-            .x_label_area_size(46)
+            .x_label_area_size(50)
             .y_label_area_size(58)
             .build_cartesian_2d(0.0..last, y.0..y.1)
             .map_err(failed)?;
@@ -122,12 +122,12 @@ fn mesh<'a, X>(
 where
     X: Ranged<ValueType = f64> + plotters::coord::ranged1d::ValueFormatter<f64>,
 {
-    let text = ("sans-serif", 13).into_font().color(&INK);
+    let text = ("sans-serif", 15).into_font().color(&INK);
     chart
         .configure_mesh()
         .x_desc(x)
         .y_desc(y)
-        .x_labels(7)
+        .x_labels(6)
         .y_labels(6)
         .max_light_lines(0)
         .bold_line_style(GRID)

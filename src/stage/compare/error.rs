@@ -11,6 +11,12 @@ pub enum CompareError {
         /// The run.
         run: PathBuf,
     },
+    /// A sweep's folder without a finished trial.
+    #[error("no trial of the sweep `{}` is finished yet\nhint: `icecap sweep` with the same folder goes on with it", sweep.display())]
+    NoTrials {
+        /// The sweep's folder.
+        sweep: PathBuf,
+    },
     /// A run has no scores, and they can't be made.
     #[error("the run `{}` has no scores of the split `{split}` yet, and they can't be made", run.display())]
     Unscored {
@@ -53,6 +59,10 @@ mod tests {
         insta::assert_snapshot!(CompareError::Twice { run: run.clone() }, @r"
         the run `runs/a` is given twice
         hint: name each run once
+        ");
+        insta::assert_snapshot!(CompareError::NoTrials { sweep: "runs/study".into() }, @r"
+        no trial of the sweep `runs/study` is finished yet
+        hint: `icecap sweep` with the same folder goes on with it
         ");
         insta::assert_snapshot!(
             CompareError::Unscored { run: run.clone(), split: split.clone() },

@@ -26,7 +26,9 @@ pub use facts::Facts;
 
 use super::{
     evaluate::{Scored, same_images},
+    run::Run,
     spread::{deviation, mean},
+    sweep::finished_trials,
 };
 use crate::{
     metrics::{Difference, ImageScores, Interval, Metric, Plan, Resampled},
@@ -158,12 +160,13 @@ pub struct Report {
     pub gallery: usize,
 }
 
-/// Compares the runs in `folders`, and writes the report where one is wanted.
+/// Compares the runs in `folders`, and writes the report where one is wanted. A sweep's folder stands for its finished trials.
 ///
 /// # Errors
 /// Where a run can't be scored, or was scored on other images or references than the first.
 pub fn compare(folders: &[PathBuf], options: &CompareOptions, progress: &dyn Progress) -> Result<Comparison> {
-    let entrants = entrants(folders, options, progress)?;
+    let folders = runs_in(folders, progress)?;
+    let entrants = entrants(&folders, options, progress)?;
     let entrants = comparable(entrants, options)?;
     let caches = open_caches(&entrants);
     let facts: Vec<Facts> =
@@ -176,6 +179,28 @@ pub fn compare(folders: &[PathBuf], options: &CompareOptions, progress: &dyn Pro
         comparison.report = Some(page::write(path, &comparison, &view, options, progress)?);
     }
     Ok(comparison)
+}
+
+/// The folders of runs, with a sweep's trials for its own.
+fn runs_in(folders: &[PathBuf], progress: &dyn Progress) -> Result<Vec<PathBuf>> {
+    let mut runs = Vec::with_capacity(folders.len());
+    for folder in folders {
+        let trials = if Run::exists(folder) { None } else { finished_trials(folder) };
+        match trials {
+            None => runs.push(folder.clone()),
+            Some((trials, _)) if trials.is_empty() => {
+                return Err(CompareError::NoTrials { sweep: folder.clone() }.into());
+            }
+            Some((trials, others)) => {
+                if others > 0 {
+                    let left = format!("{others} trials of {} that are not finished are left out", folder.display());
+                    progress.line(&left);
+                }
+                runs.extend(trials);
+            }
+        }
+    }
+    Ok(runs)
 }
 
 /// The same runs, refused where they were not scored on the same images.

@@ -22,7 +22,7 @@ use super::{
     photos::{Photos, base64_bytes},
 };
 use crate::{
-    metrics::Metric,
+    metrics::{Interval, Metric},
     progress::Progress,
     report::{
         self,
@@ -232,7 +232,7 @@ fn words(comparison: &Comparison, view: &View<'_>) -> Result<Page> {
     let entrant = &view.entrants[0];
     Ok(Page {
         title,
-        subject: format!("{} images of the split `{}`", comparison.images, comparison.split),
+        subject: format!("{} images of the split {}", comparison.images, comparison.split),
         verdict: verdict(comparison),
         metric: name.to_owned(),
         method: method(comparison, view),
@@ -298,14 +298,8 @@ fn row(at: usize, variant: &Variant, comparison: &Comparison, view: &View<'_>, (
     let interval = variant.intervals.get(&metric);
     let score = variant.scores.get(&metric).copied();
     let facts = &variant.facts;
-    let behind = |apart: &super::Apart| {
-        format!(
-            "{} ({} to {})",
-            signed(100.0 * apart.difference),
-            signed(100.0 * apart.interval.low),
-            signed(100.0 * apart.interval.high)
-        )
-    };
+    let apart = variant.from_first.as_ref();
+    let range = |of: &Interval| format!("{} to {}", signed(100.0 * of.low), signed(100.0 * of.high));
     let passes = if facts.detector { format!("{} + detector", facts.passes) } else { facts.passes.to_string() };
     let entrant = &view.entrants[view.groups[at].runs[0]];
     let columns: Vec<&str> = entrant.run.info.columns.iter().map(|column| column.input.name.as_str()).collect();
@@ -318,8 +312,9 @@ fn row(at: usize, variant: &Variant, comparison: &Comparison, view: &View<'_>, (
         score: Cell::of(score, percent),
         interval: interval.map_or_else(String::new, |of| format!("{} to {}", percent(of.low), percent(of.high))),
         bar: interval.zip(score).map_or([0.0; 3], |(of, score)| [share(of.low), share(of.high), share(score)]),
-        behind: variant.from_first.as_ref().map_or_else(String::new, behind),
-        worse: variant.from_first.as_ref().is_some_and(|apart| apart.significant),
+        behind: apart.map_or_else(String::new, |apart| signed(100.0 * apart.difference)),
+        behind_interval: apart.map_or_else(String::new, |apart| range(&apart.interval)),
+        worse: apart.is_some_and(|apart| apart.significant),
         deviation: Cell::of(variant.deviation, |value| format!("±{:.1}", 100.0 * value)),
         scores: others(comparison).iter().map(|other| Cell::of(other.read(variant), percent)).collect(),
         parameters: Cell::of(facts.parameters.map(|count| count as f64), |count| report::millions(count as u64)),

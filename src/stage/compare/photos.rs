@@ -47,7 +47,7 @@ impl Photos {
             let sizes: Vec<usize> =
                 tried.par_iter().filter_map(|id| Some(base64_bytes(self.shrink(id, *side)?.jpeg.len()))).collect();
             let mean = sizes.iter().sum::<usize>() as f64 / sizes.len().max(1) as f64;
-            mean * ids.len() as f64 <= bytes as f64
+            mean * ids.len() as f64 <= 0.95 * bytes as f64
         };
         SIDES.into_iter().find(fits).unwrap_or(SIDES[SIDES.len() - 1])
     }

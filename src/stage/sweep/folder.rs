@@ -171,6 +171,16 @@ fn file_name(folder: &Path) -> String {
     folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// The trials in `runs` that were trained to their end, by name, and how many were not; nothing where it is no sweep's folder.
+pub(super) fn finished(runs: &Path) -> Option<(Vec<PathBuf>, usize)> {
+    let trials = known(runs);
+    let folders: Vec<PathBuf> = trials.iter().map(|name| runs.join(name)).collect();
+    let ended = |folder: &PathBuf| outcome(folder).is_some_and(|outcome| outcome.reaches(None));
+    let finished: Vec<PathBuf> = folders.into_iter().filter(ended).collect();
+    let others = trials.len() - finished.len();
+    (!trials.is_empty()).then_some((finished, others))
+}
+
 /// The trials that are in the folder, by name.
 fn known(runs: &Path) -> Vec<String> {
     let entries = fs::read_dir(runs).into_iter().flatten().flatten();

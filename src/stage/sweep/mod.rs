@@ -20,7 +20,7 @@ mod rounds;
 mod trial;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use icecap_cache::Cache;
@@ -63,6 +63,13 @@ pub struct SweepOptions {
     pub onnxruntime: Option<PathBuf>,
     /// Python, for exports.
     pub python: Option<PathBuf>,
+}
+
+/// The folders of the trials of a sweep that were trained to their end, and how many others there are (failed, weeded out, not ended);
+/// nothing where `folder` is no sweep's.
+#[must_use]
+pub fn finished_trials(folder: &Path) -> Option<(Vec<PathBuf>, usize)> {
+    folder::finished(folder)
 }
 
 /// Is shown how far the trials are.

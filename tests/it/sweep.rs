@@ -85,6 +85,11 @@ fn jobs_and_kills_change_no_result() {
 
     // A trial is a run.
     place.icecap("evaluate killed/both-s1 --split test --no-java").good();
+
+    // The folder stands for its trials, once they are there.
+    let compared = place.icecap("compare killed --split test --json").good().json();
+    assert_eq!(compared["runs"].as_array().map(Vec::len), Some(4), "{compared}");
+    assert_eq!(compared["variants"].as_array().map(Vec::len), Some(2), "two points of two seeds");
 }
 
 #[test]
@@ -103,6 +108,9 @@ fn a_failed_trial_is_told_and_the_others_go_on() {
     let states: Vec<&str> =
         summary["trials"].as_array().expect("trials").iter().filter_map(|trial| trial["state"].as_str()).collect();
     assert_eq!(states, ["finished", "failed"]);
+    let compared = place.icecap("compare runs --json").good();
+    assert_eq!(compared.json()["runs"].as_array().map(Vec::len), Some(1));
+    assert!(compared.err.contains("left out of runs: 1 trial not trained to the end"), "{}", compared.err);
 
     // What was wrong is mended; only that trial is tried again.
     std::fs::copy(place.path("runs/sound/tokenizer.json"), place.path("nowhere.json")).expect("a tokenizer");

@@ -193,7 +193,8 @@ fn runs_in(folders: &[PathBuf], progress: &dyn Progress) -> Result<Vec<PathBuf>>
             }
             Some((trials, others)) => {
                 if others > 0 {
-                    let left = format!("{others} trials of {} that are not finished are left out", folder.display());
+                    let trials = if others == 1 { "trial" } else { "trials" };
+                    let left = format!("left out of {}: {others} {trials} not trained to the end", folder.display());
                     progress.line(&left);
                 }
                 runs.extend(trials);

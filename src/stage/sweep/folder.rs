@@ -171,9 +171,15 @@ fn file_name(folder: &Path) -> String {
     folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The trials in `runs` that were trained to their end, by name, and how many were not; nothing where it is no sweep's folder.
+/// The trials in `runs` that were trained to their end, by name, and how many were not; nothing where it is no sweep's folder. Those that the
+/// sweep no longer asked for when it was last run don't count.
 pub(super) fn finished(runs: &Path) -> Option<(Vec<PathBuf>, usize)> {
-    let trials = known(runs);
+    #[derive(Deserialize)]
+    struct Summary {
+        earlier: Vec<String>,
+    }
+    let earlier = read::<Summary>(runs, SUMMARY).map(|summary| summary.earlier).unwrap_or_default();
+    let trials: Vec<String> = known(runs).into_iter().filter(|name| !earlier.contains(name)).collect();
     let folders: Vec<PathBuf> = trials.iter().map(|name| runs.join(name)).collect();
     let ended = |folder: &PathBuf| outcome(folder).is_some_and(|outcome| outcome.reaches(None));
     let finished: Vec<PathBuf> = folders.into_iter().filter(ended).collect();

@@ -52,7 +52,7 @@ if (base) {
       row.append(head, make('td', 'main', turned ? flip(pair.difference) : pair.difference),
         make('td', '', turned ? flip(pair.interval) : pair.interval), make('td', '', pair.p));
       const tag = make('td', 'left');
-      tag.append(make('span', 'tag ' + (pair.significant ? 'sure' : 'unsure'), pair.significant ? 'significant' : 'not shown'));
+      tag.append(make('span', 'tag ' + (pair.significant ? 'sure' : 'unsure'), pair.significant ? 'significant' : 'not significant'));
       row.append(tag);
       body.append(row);
     });

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, so that the slow link happens once.
 
 mod commands;
+mod compare;
 mod detector;
 mod fetching;
 mod gpt2;

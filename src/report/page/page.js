@@ -148,7 +148,7 @@ const card = (image, word) => {
     const look = (image.looks || []).find(look => said.r.includes(look.run));
     if (look && canvas) who.append(make('span', '', '◉'));
     const words = make('div', 'words');
-    if (look && canvas) lookable(words, look, image, canvas);
+    if (look && canvas) lookable(words, look, image, canvas, word);
     else words.append(marked(said.c || '(no words)', word));
     item.append(who, words);
     (at < MOST ? list : rest).append(item);
@@ -173,10 +173,11 @@ const card = (image, word) => {
 // Attention, word by word, over the photograph.
 const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 const share = letter => LETTERS.indexOf(letter) / 63;
-const lookable = (words, look, image, canvas) => {
+const lookable = (words, look, image, canvas, wanted) => {
   const clear = () => { canvas.width = canvas.height = 0; words.querySelectorAll('.on').forEach(word => word.classList.remove('on')); };
   look.tokens.forEach((token, at) => {
-    const word = make('span', '', token === '' ? '■' : token);
+    const word = make('span');
+    word.append(token === '' ? '■' : marked(token, wanted));
     word.tabIndex = 0;
     const on = () => { clear(); word.classList.add('on'); draw(canvas, image, look, at); };
     word.addEventListener('pointerenter', on);

@@ -75,6 +75,10 @@ impl<'a> Looker<'a> {
         let row = self.cache.rows().find(&id(&scored.image_id))?;
         let prefix = batch::gather(&self.columns, &[row]).to_device(self.decoder.params().device());
         let tokens = self.entrant.run.tokenizer.encode(&scored.caption);
+        // The page shows the words that were scored, so a caption that isn't made of this run's tokens is left to stand as text.
+        if self.entrant.run.tokenizer.decode(&tokens) != scored.caption {
+            return None;
+        }
         let seen = attention(&self.entrant.run, self.decoder.as_ref(), &prefix, &self.columns, &tokens).ok()?;
         let mut names = Vec::with_capacity(self.readers.len());
         for (reader, column) in self.readers.iter().zip(&seen.columns) {

@@ -1,5 +1,7 @@
 //! Speaking: from images to captions, by greedy choice, by sampling or by beam search.
 
+use std::ops::Range;
+
 use tch::{Device, Kind, Tensor};
 
 use super::{DecodeSpec, Decoder, Method, Prefix, Special, State, sample::Sampler, search};
@@ -87,6 +89,12 @@ fn within(decoder: &dyn Decoder, spec: &DecodeSpec) -> DecodeSpec {
     DecodeSpec { max_length: longest, ..*spec }
 }
 
+/// The rows of the vocabulary that no token has. What stands there was hardly trained, and no text comes of it.
+pub(super) fn nobodys(decoder: &dyn Decoder) -> Range<i64> {
+    let vocab = decoder.vocab() as i64;
+    vocab - decoder.spare() as i64..vocab
+}
+
 /// What a row has said so far, and the token it goes on with.
 pub(super) struct Said<'a> {
     /// All tokens but the begin mark.
@@ -108,7 +116,9 @@ pub(super) fn advance(
     let tokens: Vec<i64> = said.iter().map(|row| row.last).collect();
     let (logits, state) = decoder.step(state, &sent(&tokens, device));
     let log_probs = logits.log_softmax(-1, Kind::Float);
-    let forbidden = sent(&spec.forbidden(special, position), device);
+    let mut forbidden = spec.forbidden(special, position);
+    forbidden.extend(nobodys(decoder));
+    let forbidden = sent(&forbidden, device);
     let mut log_probs = log_probs.index_fill(1, &forbidden, f64::NEG_INFINITY);
     if spec.no_repeat_ngram > 0 {
         let vocab = log_probs.size()[1];

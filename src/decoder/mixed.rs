@@ -7,7 +7,11 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Decoder, Prefix, Special, generate::numbers, sample::quantile};
+use super::{
+    Decoder, Prefix, Special,
+    generate::{nobodys, numbers},
+    sample::quantile,
+};
 use crate::batch::{Captions, random::SplitMix, sent};
 
 /// `captions` with each word that goes in, but the begin mark, replaced with probability `share` by one drawn from what the decoder
@@ -30,7 +34,8 @@ pub fn mixed(
     let last = (1..parts.len()).rev().find(|&step| own[parts[step].0..][..parts[step].1].contains(&true))?;
     let device = decoder.params().device();
     let (chosen, draws) = (sent(&own, device), sent(&draws, device));
-    let marks: Vec<i64> = [special.bos, special.eos, special.pad].map(i64::from).to_vec();
+    let mut marks: Vec<i64> = [special.bos, special.eos, special.pad].map(i64::from).to_vec();
+    marks.extend(nobodys(decoder));
     let marks = sent(&marks, device);
     let fed = captions.fed();
     let mut state = decoder.start(prefix).repeat(&captions.image);

@@ -95,6 +95,11 @@ pub trait Decoder {
     /// Tokens of its vocabulary, `V`.
     fn vocab(&self) -> usize;
 
+    /// Rows at the end of its vocabulary that no token has, and that are never spoken: some models round theirs up.
+    fn spare(&self) -> usize {
+        0
+    }
+
     /// Tokens of a caption that there are places for, the end mark counted; `None` where there is no limit.
     fn limit(&self) -> Option<usize> {
         None

@@ -25,10 +25,10 @@ impl Gpt2 {
         device: Device,
     ) -> Result<Self, DecoderError> {
         let Some(folder) = &spec.pretrained else {
-            return Self::declare(spec, Sizes::of(spec, vocab), inputs, seed, false, device);
+            return Self::declare(spec, (Sizes::of(spec, vocab), vocab), inputs, seed, false, device);
         };
         let sizes = Self::sizes(folder, vocab)?;
-        let decoder = Self::declare(spec, sizes, inputs, seed, true, device)?;
+        let decoder = Self::declare(spec, (sizes, vocab), inputs, seed, true, device)?;
         weights::load(&decoder.params, &folder.join(WEIGHTS))?;
         Ok(decoder)
     }
@@ -42,7 +42,7 @@ impl Gpt2 {
         device: Device,
     ) -> Result<Self, DecoderError> {
         let sizes = Self::sizes(folder, vocab)?;
-        Self::declare(spec, sizes, inputs, 0, true, device)
+        Self::declare(spec, (sizes, vocab), inputs, 0, true, device)
     }
 
     /// The sizes of the model in `folder`, where it was made for a tokenizer of `vocab` tokens.

@@ -46,6 +46,8 @@ pub struct Gpt2 {
     params: Params,
     spec: Gpt2Spec,
     sizes: Sizes,
+    /// Tokens of the tokenizer: the vocabulary's rows after these are nobody's.
+    tokens: usize,
     images: Images,
     /// `wte.weight [V, W]`, the head's weight too.
     words: Handle,
@@ -76,7 +78,7 @@ struct Pass<'a> {
 impl Gpt2 {
     fn declare(
         spec: &Gpt2Spec,
-        sizes: Sizes,
+        (sizes, tokens): (Sizes, usize),
         inputs: &[ColumnInput],
         seed: u64,
         read: bool,
@@ -95,7 +97,7 @@ impl Gpt2 {
         builder.freeze(spec.freeze == Freeze::Lm);
         let last = Norm::declare(&mut builder, "ln_f", width, sizes.epsilon);
         let params = builder.build(device);
-        let decoder = Self { params, spec: spec.clone(), sizes, images, words, places, mark, blocks, last };
+        let decoder = Self { params, spec: spec.clone(), sizes, tokens, images, words, places, mark, blocks, last };
         decoder.check_positions()?;
         Ok(decoder)
     }
@@ -248,6 +250,10 @@ impl Decoder for Gpt2 {
 
     fn vocab(&self) -> usize {
         self.sizes.vocab as usize
+    }
+
+    fn spare(&self) -> usize {
+        self.vocab() - self.tokens
     }
 
     fn limit(&self) -> Option<usize> {

@@ -11,7 +11,11 @@ use serde_json::Value;
 use tch::Kind;
 
 use super::{
-    super::files::{read_tensors, write_tensors},
+    super::{
+        DecodeSpec, Method,
+        files::{read_tensors, write_tensors},
+        generate, mixed, samples,
+    },
     *,
 };
 use crate::batch::Vectors;
@@ -125,6 +129,34 @@ fn names_without_prefix_buffers_and_a_tied_head_are_taken() {
     });
     let [plain, spelt] = [plain, spelt].map(|spec| open(&spec, 11).unwrap());
     assert!(plain.params.flat().equal(spelt.params.flat()));
+}
+
+/// A vocabulary that was rounded up: no way of speaking says a number that the tokenizer has no token for.
+#[test]
+fn rows_without_a_token_are_never_spoken() {
+    let (_folder, spec) = changed(|tensors| {
+        let name = "transformer.wte.weight";
+        let words = tensors.iter().find(|(other, _)| other == name).unwrap().1.copy();
+        // Of two rows that point away from each other one is the most probable everywhere.
+        let far = Tensor::from_slice(&[60.0f32, -50.0, 40.0, 70.0]);
+        words.get(9).copy_(&far);
+        words.get(10).copy_(&-far);
+        set(tensors, name, words);
+    });
+    let decoder = open(&spec, 9).unwrap();
+    assert_eq!((decoder.vocab(), decoder.spare(), open(&spec, 11).unwrap().spare()), (11, 2, 0));
+    let prefix = Prefix { columns: vec![Vectors { data: numbers(&fixture("prefix").1["grid"]), present: None }] };
+    let ways = [Method::Greedy, Method::Beam, Method::Sample].map(|method| {
+        let spec = DecodeSpec { method, beam: 3, max_length: 5, min_length: 2, ..DecodeSpec::default() };
+        generate(&decoder, &prefix, &spec, SPECIAL)
+    });
+    let sampled = samples(&decoder, &prefix, 8, &DecodeSpec { max_length: 5, ..DecodeSpec::default() }, SPECIAL);
+    let spoken = || ways.iter().flatten().chain(&sampled);
+    assert!(spoken().any(|caption| !caption.tokens.is_empty()));
+    assert!(spoken().flat_map(|caption| &caption.tokens).all(|token| *token < 9), "{ways:?}");
+    let captions = Captions::pack(&[(0, &[4, 5, 6]), (1, &[7, 8, 3])], SPECIAL, 40);
+    let fed = mixed(&decoder, &prefix, &captions, SPECIAL, 1.0, 7).unwrap().fed();
+    assert!(fed.max().int64_value(&[]) < 9, "{fed:?}");
 }
 
 #[test]

@@ -70,6 +70,10 @@ impl Decoder for Tailed {
         self.inner.vocab()
     }
 
+    fn spare(&self) -> usize {
+        self.inner.spare()
+    }
+
     fn limit(&self) -> Option<usize> {
         self.inner.limit()
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use icecap_cache::Part;
 
 use super::cache_args::{Cache, Drift};
@@ -13,7 +13,10 @@ use super::{
     sweep_args::{SweepArgs, TrialArgs},
 };
 
-use crate::encoder::{Device, Devices, EncoderError};
+use crate::{
+    encoder::{Device, Devices, EncoderError},
+    trainer::Resume,
+};
 
 /// Image captioning from frozen encoders: encode a data set once, train many decoders on the cached embeddings.
 #[derive(Debug, Parser)]
@@ -185,6 +188,22 @@ pub(super) struct Encode {
 }
 
 /// Stage two: train a decoder on cached columns
+/// A checkpoint of a run.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Checkpoint {
+    Last,
+    Best,
+}
+
+impl From<Checkpoint> for Resume {
+    fn from(checkpoint: Checkpoint) -> Self {
+        match checkpoint {
+            Checkpoint::Last => Self::Last,
+            Checkpoint::Best => Self::Best,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  icecap train pipelines/flickr8k-attention.toml --cache caches/flickr8k --run runs/attention\n  \
@@ -203,9 +222,9 @@ pub(super) struct Train {
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu", value_parser = device)]
     pub device: String,
-    /// Go on from the run's last checkpoint
-    #[arg(long)]
-    pub resume: bool,
+    /// Go on from the run's last checkpoint; `--resume=best` from its best, where the last one is damaged
+    #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, require_equals = true, default_missing_value = "last")]
+    pub resume: Option<Checkpoint>,
     /// Begin with the weights and the tokenizer of another run, as rewards (train.scst) need it
     #[arg(long, value_name = "RUN", value_hint = ValueHint::DirPath)]
     pub init: Option<PathBuf>,

@@ -35,7 +35,7 @@ pub(super) fn train(args: &Train, shared: &Shared) -> Result<()> {
         run: args.run.clone(),
         data: args.recipe.data.clone(),
         device: args.device.clone(),
-        resume: args.resume,
+        resume: args.resume.map(Into::into),
         onnxruntime: shared.onnxruntime.clone(),
         init: args.init.clone(),
         until: None,

@@ -51,9 +51,7 @@ pub enum DecoderError {
         source: std::io::Error,
     },
     /// The file is no safetensors file, or was cut short.
-    #[error(
-        "`{path}` is not a whole safetensors file\nhint: where the run's checkpoints/best is whole, put it in the place of checkpoints/last and resume from it"
-    )]
+    #[error("`{path}` is not a whole safetensors file")]
     Format {
         /// The file.
         path: PathBuf,
@@ -157,10 +155,7 @@ mod tests {
         let io = DecoderError::Io { what: "read", path: path(), source: std::io::Error::other("gone") };
         insta::assert_snapshot!(io, @"could not read `best/model.safetensors`");
         let source = safetensors::SafeTensorError::HeaderTooSmall;
-        insta::assert_snapshot!(DecoderError::Format { path: path(), source }, @"
-        `best/model.safetensors` is not a whole safetensors file
-        hint: where the run's checkpoints/best is whole, put it in the place of checkpoints/last and resume from it
-        ");
+        insta::assert_snapshot!(DecoderError::Format { path: path(), source }, @"`best/model.safetensors` is not a whole safetensors file");
         let missing = DecoderError::Missing { path: path(), name: "output.bias".into(), expected: vec![9] };
         insta::assert_snapshot!(missing, @"
         `best/model.safetensors` lacks the tensor `output.bias` [9]

@@ -11,6 +11,7 @@
 //!   metrics.jsonl      losses and scores, a line each
 //!   checkpoints/last/  model.safetensors, optimizer.safetensors, state.json
 //!   checkpoints/best/  the same at the best validation
+//!   checkpoints/last.left/  what was left of a damaged last one when the run went on from the best
 //!   scores/SPLIT.json  per-image scores of the last `icecap evaluate` of that split
 //! ```
 

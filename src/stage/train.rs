@@ -29,7 +29,7 @@ use crate::{
     recipe::{DecoderSection, Recipe},
     report::millions,
     text::Tokenizer,
-    trainer::{self, Hooks, Outcome, Score, TrainData},
+    trainer::{self, Hooks, Outcome, Resume, Score, TrainData, TrainError},
 };
 
 /// What `icecap train` is told beside the recipe.
@@ -43,8 +43,8 @@ pub struct TrainOptions {
     pub data: PathBuf,
     /// `cpu`, `cuda`, `cuda:N`.
     pub device: String,
-    /// Go on with the run that is there.
-    pub resume: bool,
+    /// Go on with the run that is there, from this checkpoint.
+    pub resume: Option<Resume>,
     /// ONNX Runtime's library; only a recipe with a `[tail]` needs it.
     pub onnxruntime: Option<PathBuf>,
     /// The run whose weights a new one begins with.
@@ -92,7 +92,10 @@ pub fn train(recipe: &Recipe, name: &str, options: &TrainOptions, progress: &dyn
     let _lock = RunLock::take(&options.run)?;
     let (device, note) = decoder::device::resolve(&options.device)?;
     note.iter().for_each(|note| progress.line(note));
-    let (run, decoder) = if options.resume && Run::exists(&options.run) {
+    let (run, decoder) = if options.resume.is_some() && Run::exists(&options.run) {
+        if options.resume == Some(Resume::Best) && trainer::goes_on_from(&options.run, Resume::Best).is_none() {
+            return Err(TrainError::NoBest { path: options.run.clone() }.into());
+        }
         let run = resumed(recipe, &options.run, progress)?;
         begin::check_resumed(&run, options.init.as_deref())?;
         let decoder = resumed_decoder(&run, recipe, section, options, device)?;
@@ -171,15 +174,16 @@ fn resumed_decoder(
     let inputs: Vec<ColumnInput> = run.info.columns.iter().map(|column| column.input.clone()).collect();
     let vocab = run.tokenizer.vocab_size();
     let tail = tail::of_run(run)?;
-    let last = trainer::find_checkpoint(&run.folder, "last");
-    if let (None, Some(init)) = (&last, &run.info.init) {
+    let checkpoint = options.resume.and_then(|asked| trainer::goes_on_from(&run.folder, asked));
+    if let (None, Some(init)) = (&checkpoint, &run.info.init) {
         let init = Init::open(init, recipe, &run.info.columns)?;
         return init.decoder(tail.as_ref(), &section.spec.at(&options.data), &run.info.columns, device);
     }
-    match last {
+    match checkpoint {
         // Pretrained weights are needed once: a run goes on without their folder.
-        Some(folder) if section.spec.pretrained().is_some() => {
-            Ok(decoder::load_behind(tail.as_ref(), &folder, &section.spec, &inputs, vocab, device)?)
+        Some((which, folder)) if section.spec.pretrained().is_some() => {
+            let found = decoder::load_behind(tail.as_ref(), &folder, &section.spec, &inputs, vocab, device);
+            Ok(found.map_err(|error| TrainError::from(error).of_checkpoint(&run.folder, which, &folder))?)
         }
         _ => {
             let (spec, seed) = (section.spec.at(&options.data), run.recipe.train.seed);
@@ -244,7 +248,8 @@ fn fit(
         },
         reward: reward.as_ref().map(|reward| reward as &trainer::Rewarder<'_>),
     };
-    let resume = options.resume && trainer::find_checkpoint(&run.folder, "last").is_some();
+    // A run that was cut before its first checkpoint begins again.
+    let resume = options.resume.filter(|asked| trainer::goes_on_from(&run.folder, *asked).is_some());
     let outcome = trainer::train(decoder.as_mut(), spec, &data, &run.folder, resume, options.until, &hooks)?;
     Ok(report(&outcome, parameters))
 }

@@ -129,6 +129,46 @@ pub fn find(run: &Path, name: &str) -> Option<PathBuf> {
     [folder.join(name), aside(&folder, name)].into_iter().find(|path| path.join("state.json").exists())
 }
 
+/// Which of its checkpoints a training goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// The last one.
+    Last,
+    /// The one with the best score: what was learned after it is learned again.
+    Best,
+}
+
+/// The checkpoint of the run that a training goes on from where `asked` is wanted; `None` where the run has none yet.
+///
+/// Where there is no last one but a best (a training ended between the two, or what was left of the last was set aside), it is the best.
+#[must_use]
+pub fn goes_on_from(run: &Path, asked: Resume) -> Option<(Resume, PathBuf)> {
+    let folder = run.join("checkpoints");
+    let best = || find(run, "best").map(|path| (Resume::Best, path));
+    if asked == Resume::Best {
+        return best();
+    }
+    // A folder that lost its state is still what is left of the last checkpoint: it is not to be passed over in silence.
+    let left = || [folder.join("last"), aside(&folder, "last")].into_iter().find(|path| path.is_dir());
+    find(run, "last").or_else(left).map(|path| (Resume::Last, path)).or_else(best)
+}
+
+/// Keeps what is left of the last checkpoint under another name, which nothing writes to, and says which.
+pub(super) fn set_aside(run: &Path) -> Result<Option<PathBuf>, TrainError> {
+    let folder = run.join("checkpoints");
+    let mut kept = None;
+    for left in [aside(&folder, "last"), folder.join("last")].into_iter().filter(|path| path.is_dir()) {
+        let named = |at: usize| folder.join(if at == 1 { "last.left".to_owned() } else { format!("last.left.{at}") });
+        let place = (1..).map(named).find(|place| !place.exists()).unwrap_or_else(|| named(1));
+        fs::rename(&left, &place).map_err(|source| io("rename", &left, source))?;
+        kept = Some(place);
+    }
+    if kept.is_some() {
+        sync(&folder)?;
+    }
+    Ok(kept)
+}
+
 fn aside(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!(".{name}.old"))
 }

@@ -1,8 +1,12 @@
 //! What can go wrong in a training.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::{batch::LoaderError, decoder::DecoderError};
+use super::{Resume, TrainState};
+use crate::{
+    batch::LoaderError,
+    decoder::{DecoderError, Gpt2Error},
+};
 
 /// A training that cannot begin or go on.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +128,14 @@ pub enum TrainError {
         /// The run folder.
         path: PathBuf,
     },
+    /// A run folder without a best checkpoint.
+    #[error(
+        "`{path}` has no best checkpoint to continue from\nhint: `--resume` goes on from the last one, or begins again where there is none"
+    )]
+    NoBest {
+        /// The run folder.
+        path: PathBuf,
+    },
     /// The checkpoint belongs to a training with other settings.
     #[error(
         "the checkpoint `{path}` was trained with `{field}` = `{found}`, not `{expected}`\nhint: continue with the recipe saved in the run folder, or start another run"
@@ -139,15 +151,24 @@ pub enum TrainError {
         expected: String,
     },
     /// The state file is cut short or foreign.
-    #[error(
-        "`{path}` is not a training's state\nhint: where the run's checkpoints/best is whole, put it in the place of checkpoints/last and resume from it"
-    )]
+    #[error("`{path}` is not a training's state")]
     State {
         /// The file.
         path: PathBuf,
         /// Why.
         #[source]
         source: serde_json::Error,
+    },
+    /// A checkpoint that a training was to go on from is damaged.
+    #[error("the training can't go on from `{checkpoint}`\nhint: {hint}")]
+    Damaged {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// Whether there is another one, and how it is taken.
+        hint: String,
+        /// Why.
+        #[source]
+        source: Box<TrainError>,
     },
     /// A file of the run folder cannot be read or written.
     #[error("could not {what} `{path}`")]
@@ -179,6 +200,37 @@ pub enum TrainError {
     Score(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+impl TrainError {
+    /// The same, where a file of the `checkpoint` that a training of the folder `run` goes on from is damaged, with the way out.
+    #[must_use]
+    pub fn of_checkpoint(self, run: &Path, which: Resume, checkpoint: &Path) -> Self {
+        let damaged = matches!(
+            self,
+            Self::State { .. }
+                | Self::Io { .. }
+                | Self::Decoder(
+                    DecoderError::Format { .. }
+                        | DecoderError::Io { .. }
+                        | DecoderError::Gpt2(Gpt2Error::Read { .. } | Gpt2Error::Config { .. })
+                )
+        );
+        if !damaged {
+            return self;
+        }
+        let best = super::find_checkpoint(run, "best").filter(|_| which == Resume::Last);
+        let hint = match best.and_then(|best| TrainState::read(&best).ok()) {
+            Some(state) => format!(
+                "`--resume=best` goes on from the best checkpoint, step {}; what is left of the last one is kept beside it",
+                state.step
+            ),
+            None => {
+                "the run has no other checkpoint: put a copy of this one in its place, or start another run".to_owned()
+            }
+        };
+        Self::Damaged { checkpoint: checkpoint.to_owned(), hint, source: Box::new(self) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,9 +252,15 @@ mod tests {
             TrainError::Hold { megabytes: 90_000 },
             TrainError::Exists { path: path() },
             TrainError::NothingToResume { path: path() },
+            TrainError::NoBest { path: path() },
             TrainError::Changed { path: path(), field: "train.seed", found: "1".into(), expected: "2".into() },
             TrainError::State { path: path(), source: serde_json::from_str::<u8>("x").unwrap_err() },
             TrainError::Io { what: "write", path: path(), source: std::io::Error::other("full") },
+            TrainError::Io { what: "read", path: path(), source: std::io::Error::other("gone") }.of_checkpoint(
+                &path(),
+                Resume::Last,
+                &path().join("checkpoints/last"),
+            ),
             TrainError::NoReward,
             TrainError::Reward("no".into()),
             TrainError::Score("no".into()),
@@ -248,13 +306,18 @@ mod tests {
         `runs/a` has no checkpoint to continue from
         hint: start it without `--resume`
 
+        `runs/a` has no best checkpoint to continue from
+        hint: `--resume` goes on from the last one, or begins again where there is none
+
         the checkpoint `runs/a` was trained with `train.seed` = `1`, not `2`
         hint: continue with the recipe saved in the run folder, or start another run
 
         `runs/a` is not a training's state
-        hint: where the run's checkpoints/best is whole, put it in the place of checkpoints/last and resume from it
 
         could not write `runs/a`
+
+        the training can't go on from `runs/a/checkpoints/last`
+        hint: the run has no other checkpoint: put a copy of this one in its place, or start another run
 
         `train.scst` learns by rewards, and nothing here gives any
         hint: leave it out, or train with `icecap train`

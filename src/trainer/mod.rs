@@ -34,7 +34,7 @@ mod window;
 use std::{path::Path, sync::Arc};
 
 pub use crate::batch::{Caption, Column, Special};
-pub use checkpoint::{TrainState, find as find_checkpoint};
+pub use checkpoint::{Resume, TrainState, find as find_checkpoint, goes_on_from};
 pub use error::TrainError;
 pub use own_words::{Baseline, ScheduledSampling, Scst};
 pub use precision::Precision;
@@ -110,7 +110,7 @@ pub struct Outcome {
 
 /// Trains `decoder` in the folder `run`: `metrics.jsonl`, TensorBoard's event files, `checkpoints/last` and `checkpoints/best`.
 ///
-/// With `resume` it goes on from `checkpoints/last`. Where step `until` comes before the last, it ends there (with a validation and its
+/// With `resume` it goes on from `checkpoints/last`, or from `checkpoints/best`; then what is left of the last one is kept beside it. Where step `until` comes before the last, it ends there (with a validation and its
 /// checkpoint); the schedule stays that of the whole, which goes on with `resume`. The decoder is left as it was after the last step, not as the best.
 ///
 /// # Errors
@@ -120,7 +120,7 @@ pub fn train(
     spec: &TrainSpec,
     data: &TrainData,
     run: &Path,
-    resume: bool,
+    resume: Option<Resume>,
     until: Option<u64>,
     hooks: &Hooks<'_>,
 ) -> Result<Outcome, TrainError> {

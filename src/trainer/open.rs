@@ -4,7 +4,10 @@ use std::path::Path;
 
 use tch::Device;
 
-use super::{TrainData, TrainError, TrainSpec, TrainState, average::Average, checkpoint, optimizer::AdamW, spec::Plan};
+use super::{
+    Hooks, Resume, TrainData, TrainError, TrainSpec, TrainState, average::Average, checkpoint, optimizer::AdamW,
+    spec::Plan,
+};
 use crate::{
     batch::{Loader, Order, order},
     decoder::{ColumnInput, Decoder},
@@ -45,7 +48,8 @@ pub(super) fn check(decoder: &dyn Decoder, spec: &TrainSpec, data: &TrainData) -
     Ok(())
 }
 
-/// A new training's state, or that of the last checkpoint, whose weights and moments are read.
+/// A new training's state, or that of the checkpoint it goes on from, whose weights and moments are read.
+#[expect(clippy::too_many_arguments, reason = "what is filled, what it is filled from, and who is told")]
 pub(super) fn state(
     decoder: &mut dyn Decoder,
     optimizer: &mut AdamW,
@@ -53,24 +57,35 @@ pub(super) fn state(
     spec: &TrainSpec,
     data: &TrainData,
     folder: &Path,
-    resume: bool,
+    resume: Option<Resume>,
+    hooks: &Hooks<'_>,
 ) -> Result<TrainState, TrainError> {
-    let checkpoint = checkpoint::find(folder, "last");
-    match (checkpoint, resume) {
-        (None, false) => Ok(TrainState::new(spec, data)),
-        (Some(_), false) => Err(TrainError::Exists { path: folder.to_owned() }),
-        (None, true) => Err(TrainError::NothingToResume { path: folder.to_owned() }),
-        (Some(checkpoint), true) => {
-            let state = TrainState::read(&checkpoint)?;
-            state.check(&checkpoint, spec, data)?;
-            decoder.params_mut().load(&checkpoint.join("model.safetensors"))?;
-            optimizer.load(decoder.params(), &checkpoint.join("optimizer.safetensors"))?;
-            if let Some(average) = average {
-                average.load_trained(decoder.params(), &checkpoint.join(checkpoint::TRAINED))?;
-            }
-            Ok(TrainState { spec: spec.clone(), ..state })
+    let Some(asked) = resume else {
+        return match checkpoint::goes_on_from(folder, Resume::Last) {
+            None => Ok(TrainState::new(spec, data)),
+            Some(_) => Err(TrainError::Exists { path: folder.to_owned() }),
+        };
+    };
+    let (which, path) = checkpoint::goes_on_from(folder, asked)
+        .ok_or_else(|| TrainError::NothingToResume { path: folder.to_owned() })?;
+    let state = TrainState::read(&path).and_then(|state| {
+        state.check(&path, spec, data)?;
+        decoder.params_mut().load(&path.join("model.safetensors"))?;
+        optimizer.load(decoder.params(), &path.join("optimizer.safetensors"))?;
+        if let Some(average) = average {
+            average.load_trained(decoder.params(), &path.join(checkpoint::TRAINED))?;
         }
+        Ok(TrainState { spec: spec.clone(), ..state })
+    });
+    let state = state.map_err(|error| error.of_checkpoint(folder, which, &path))?;
+    // Only now that all of the best one was read.
+    if which == Resume::Best {
+        let kept = checkpoint::set_aside(folder)?;
+        let kept = kept
+            .map_or_else(String::new, |kept| format!("; what is left of the last one is kept in {}", kept.display()));
+        hooks.progress.line(&format!("the training goes on from the best checkpoint, step {}{kept}", state.step));
     }
+    Ok(state)
 }
 
 /// Fetches the batches from `step` on.

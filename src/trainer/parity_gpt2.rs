@@ -112,7 +112,7 @@ fn dump(folder: &Path, case: &serde_json::Value) {
         score: &|_| Ok(Score { value: 0.0, shown: vec![] }),
         reward: None,
     };
-    super::train(decoder.as_mut(), &train, &data, &run, false, None, &hooks).unwrap();
+    super::train(decoder.as_mut(), &train, &data, &run, None, None, &hooks).unwrap();
     let rule = Order { seed: train.seed, batch: train.batch, together: train.together };
     let batches: Vec<Vec<u32>> = (0..).flat_map(|epoch| order(&captions, rule, epoch)).take(steps as usize).collect();
     let rates: Vec<f64> = (0..steps).map(|step| learning_rate(&train, step, steps)).collect();

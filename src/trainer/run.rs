@@ -10,7 +10,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    Hooks, Outcome, TrainData, TrainError, TrainSpec, TrainState,
+    Hooks, Outcome, Resume, TrainData, TrainError, TrainSpec, TrainState,
     average::Average,
     checkpoint::{self, io},
     fits, learning_rate,
@@ -66,7 +66,7 @@ impl<'a> Run<'a> {
         spec: &'a TrainSpec,
         data: &'a TrainData,
         folder: &'a Path,
-        resume: bool,
+        resume: Option<Resume>,
         hooks: &'a Hooks<'a>,
     ) -> Result<Self, TrainError> {
         check(decoder, spec, data)?;
@@ -74,7 +74,7 @@ impl<'a> Run<'a> {
         let half = spec.precision.halves(decoder)?;
         let mut optimizer = AdamW::new(decoder.params(), spec);
         let mut average = Average::new(decoder.params(), spec);
-        let state = state(decoder, &mut optimizer, average.as_mut(), spec, data, folder, resume)?;
+        let state = state(decoder, &mut optimizer, average.as_mut(), spec, data, folder, resume, hooks)?;
         let plan = Plan::new(spec, data.captions.len());
         let held = fits::hold(decoder, spec, data)?.map(|(held, line)| {
             hooks.progress.line(&line);
@@ -114,6 +114,10 @@ impl<'a> Run<'a> {
         // Rewards begin with weights that know something: what they know is where the best score begins.
         if self.state.step == 0 && self.state.best.is_none() && self.spec.only_rewards() {
             self.validate()?;
+        }
+        // Gone on from the best checkpoint: it is the last one too from here on, even where no step follows.
+        if self.state.best.is_some() && checkpoint::find(self.folder, "last").is_none() {
+            self.save("last")?;
         }
         let mut stopped_early = self.exhausted();
         while self.state.step < end && !stopped_early {

@@ -107,7 +107,7 @@ fn measure(name: &str, decoder: &DecoderSpec, together: usize, steps: u64, sizes
         };
         let run = tempfile::tempdir().unwrap();
         let (begun, used) = (Instant::now(), cpu_seconds());
-        let outcome = train(decoder.as_mut(), &spec, &data, run.path(), false, None, &hooks).unwrap();
+        let outcome = train(decoder.as_mut(), &spec, &data, run.path(), None, None, &hooks).unwrap();
         (outcome, begun.elapsed().as_secs_f64(), cpu_seconds() - used)
     };
     // A device is woken, and its kernels are chosen, once a process: neither run pays for that.

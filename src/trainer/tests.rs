@@ -123,6 +123,17 @@ fn rewarded_by(
     resume: bool,
     reward: &Rewarder<'_>,
 ) -> Result<Outcome, TrainError> {
+    resumed(spec, kind, data, run, resume.then_some(Resume::Last), reward)
+}
+
+fn resumed(
+    spec: &TrainSpec,
+    kind: &str,
+    data: &TrainData,
+    run: &Path,
+    resume: Option<Resume>,
+    reward: &Rewarder<'_>,
+) -> Result<Outcome, TrainError> {
     // So small that threads would only wait for each other.
     tch::set_num_threads(1);
     let inputs = [ColumnInput { name: "signs".into(), vectors: 3, width: 8 }];
@@ -152,6 +163,46 @@ fn a_training_cut_in_two_gives_the_same_bytes() {
         }
         assert!(halfway != model(cut.path(), "model.safetensors"));
     }
+}
+
+/// What is damaged is named and kept; the best checkpoint is gone on from where that is said, to the same bytes.
+#[test]
+fn a_damaged_checkpoint_has_a_way_out() {
+    let spec = TrainSpec { schedule: Schedule::Constant, ema: 0.9, steps: Some(20), ..spec() };
+    let (whole, run) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    go(&spec, "lstm", &data(false), whole.path(), false).unwrap();
+    go(&TrainSpec { steps: Some(9), ..spec.clone() }, "lstm", &data(false), run.path(), false).unwrap();
+    let folder = run.path().join("checkpoints");
+    let last = folder.join("last");
+    let best = TrainState::read(&folder.join("best")).unwrap().step;
+    for file in ["model.safetensors", "optimizer.safetensors", "trained.safetensors", "state.json"] {
+        let sound = fs::read(last.join(file)).unwrap();
+        for damage in [Some(&sound[..sound.len() - 9]), None] {
+            match damage {
+                Some(bytes) => fs::write(last.join(file), bytes).unwrap(),
+                None => fs::remove_file(last.join(file)).unwrap(),
+            }
+            let error = go(&spec, "lstm", &data(false), run.path(), true).unwrap_err();
+            let (said, why) = (error.to_string(), std::error::Error::source(&error).unwrap().to_string());
+            assert!(why.contains(&format!("last/{file}`")), "{why}");
+            assert!(
+                said.contains(&format!("`--resume=best` goes on from the best checkpoint, step {best};")),
+                "{said}"
+            );
+        }
+        fs::write(last.join(file), sound).unwrap();
+    }
+    fs::write(last.join("model.safetensors"), "cut").unwrap();
+    resumed(&spec, "lstm", &data(false), run.path(), Some(Resume::Best), &first_and_short).unwrap();
+    assert!(model(run.path(), "model.safetensors") == model(whole.path(), "model.safetensors"));
+    assert_eq!(fs::read(folder.join("last.left/model.safetensors")).unwrap(), b"cut");
+    // Killed before the next checkpoint there is a best one alone; and what was kept is never written over.
+    fs::rename(&last, folder.join("elsewhere")).unwrap();
+    go(&spec, "lstm", &data(false), run.path(), true).unwrap();
+    assert!(model(run.path(), "model.safetensors") == model(whole.path(), "model.safetensors"));
+    resumed(&spec, "lstm", &data(false), run.path(), Some(Resume::Best), &first_and_short).unwrap();
+    assert_eq!(fs::read(folder.join("last.left/model.safetensors")).unwrap(), b"cut");
+    assert!(folder.join("last.left.2/state.json").exists());
 }
 
 /// Epochs of five steps: own words from the second on, rewards from the third.
@@ -254,7 +305,7 @@ fn rewards_without_a_rewarder_are_refused() {
     let mut decoder = build(&small("lstm"), &inputs, VOCAB, 0, Device::Cpu).unwrap();
     let (name, text) = (|row: u32| row.to_string(), |_: &[u32]| String::new());
     let hooks = Hooks { progress: &Silent, name: &name, text: &text, score: &right, reward: None };
-    let error = train(decoder.as_mut(), &spec, &data(false), run.path(), false, None, &hooks).unwrap_err();
+    let error = train(decoder.as_mut(), &spec, &data(false), run.path(), None, None, &hooks).unwrap_err();
     assert!(matches!(error, TrainError::NoReward), "{error}");
 }
 

@@ -128,6 +128,13 @@ fn a_killed_training_resumes_to_the_same_weights() {
             |run: &str| std::fs::read(place.path(&format!("{run}/checkpoints/last/{name}"))).expect("a checkpoint");
         assert!(bytes("whole") == bytes("killed"), "{name} differs");
     }
+    let last = place.path("killed/checkpoints/last/model.safetensors");
+    std::fs::write(&last, "cut short").expect("a damaged checkpoint");
+    let refused = place.icecap(&format!("{line} --run killed --resume")).bad();
+    assert!(refused.contains("last/model.safetensors`") && refused.contains("`--resume=best`"), "{refused}");
+    let said = place.icecap(&format!("{line} --run killed --resume=best")).good().err;
+    assert!(said.contains("goes on from the best checkpoint") && said.contains("last.left"), "{said}");
+    assert!(std::fs::read(place.path("whole/checkpoints/last/model.safetensors")).ok() == std::fs::read(&last).ok());
     let refused = place.icecap(&format!("{line} --run killed")).bad();
     assert!(refused.contains("holds a run already"), "{refused}");
     let refused = place.icecap(&format!("{line} --run killed --resume --set train.seed=9")).bad();

@@ -11,7 +11,7 @@ use crate::{
     },
     progress::Silent,
     section::{Attribute, Constant, Node, Values},
-    trainer::{Caption, Hooks, Schedule, Score, TrainData, TrainSpec, train},
+    trainer::{Caption, Hooks, Resume, Schedule, Score, TrainData, TrainSpec, train},
 };
 
 const SPECIAL: Special = Special { bos: 1, eos: 2, unk: Some(3), pad: 0 };
@@ -247,7 +247,7 @@ fn go(spec: &TrainSpec, kind: &DecoderSpec, run: &Path, resume: bool) -> Box<dyn
         score: &score,
         reward: None,
     };
-    train(decoder.as_mut(), spec, &data, run, resume, None, &hooks).unwrap();
+    train(decoder.as_mut(), spec, &data, run, resume.then_some(Resume::Last), None, &hooks).unwrap();
     decoder
 }
 

@@ -16,6 +16,7 @@ use crate::{
         run::RunError,
         train::{TrainOptions, TrainReport, train},
     },
+    trainer::Resume,
 };
 
 /// How long the trial of a sweeper that was killed is waited for: it ends when it notices.
@@ -45,7 +46,7 @@ pub fn trial(options: &TrialOptions, progress: &dyn Progress) -> Result<()> {
         run: folder.clone(),
         data: order.data,
         device: order.device,
-        resume: true,
+        resume: Some(Resume::Last),
         onnxruntime: order.onnxruntime,
         init: None,
         until: options.until,

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tch::Tensor;
 
-use super::{ColumnInput, DecoderError, Gpt2Spec};
+use super::{ColumnInput, DecoderError, Gpt2Mapping, Gpt2Spec};
 
 /// A decoder, as a recipe names it: `kind = "lstm"`, `"attention-lstm"` or `"gpt2"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -147,6 +147,16 @@ impl Serialize for AttentionLstmSpec {
 const TRAINED_WITH: [&str; 5] = ["dropout", "attention_dropout", "doubly_stochastic", "freeze", "pretrained"];
 
 impl DecoderSpec {
+    /// Whether it weighs the columns' vectors, so that [`super::Decoder::attention`] has something to show.
+    #[must_use]
+    pub fn looks(&self) -> bool {
+        match self {
+            Self::Lstm(_) => false,
+            Self::AttentionLstm(_) => true,
+            Self::Gpt2(spec) => spec.mapping == Gpt2Mapping::CrossAttention,
+        }
+    }
+
     /// Whether the numbers fit together, and with the columns and the vocabulary.
     pub(super) fn check(&self, inputs: &[ColumnInput], vocab: usize) -> Result<(), DecoderError> {
         if inputs.is_empty() {

@@ -271,11 +271,19 @@ fn attention_is_a_share_of_what_is_there() {
     let captions = Captions::pack(&[(1, &[4, 5]), (0, &[6])], SPECIAL, 40);
     let mut decoders = decoders(2).into_iter();
     assert!(decoders.next().unwrap().attention(&prefix, &captions).is_none());
-    for decoder in decoders.take(2) {
+    let recurrent: Vec<_> = decoders.by_ref().take(3).map(|decoder| (decoder, true)).collect();
+    let cross = decoders.next_back().unwrap();
+    assert!(
+        decoders.all(|decoder| decoder.attention(&prefix, &captions).is_none()),
+        "a prefix is weighed with the words"
+    );
+    for (decoder, all) in recurrent.into_iter().chain([(cross, false)]) {
         let weights = decoder.attention(&prefix, &captions).unwrap(); // [5, 5]
         assert_eq!(weights.size(), [5, 5]);
         for (row, owner) in crate::batch::rows_of(&weights).iter().zip(Vec::<i64>::try_from(&captions.owner).unwrap()) {
-            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            // Cross-attention looks at the mark of the image too, which is left out.
+            let sum = row.iter().sum::<f32>();
+            assert!(if all { (sum - 1.0).abs() < 1e-5 } else { sum > 0.01 && sum < 0.999 }, "{row:?}");
             let first: f32 = row[..4].iter().sum();
             assert_eq!(first == 0.0, owner == 0, "{row:?}"); // the longer caption, of image 1, comes first
         }

@@ -65,7 +65,8 @@ pub struct Attention {
     pub tokens: Vec<String>,
     /// The columns it looked at, and the shape of their rows: the last axis is a vector's width, the others count vectors.
     pub columns: Vec<AttendedColumn>,
-    /// The share of each vector, all columns' one after another, before each token: `[T][K]`.
+    /// The share of each vector, all columns' one after another, before each token: `[T][K]`. Of cross-attention the mean over heads and
+    /// layers; what went to the mark of the image is left out.
     pub weights: Vec<Vec<f32>>,
 }
 
@@ -80,7 +81,7 @@ pub struct AttendedColumn {
 
 /// The decoder looks at all vectors alike.
 #[derive(Debug, thiserror::Error)]
-#[error("the run `{}` has no attention to show: its decoder doesn't weigh the image's vectors\nhint: leave --attention out, or train `kind = \"attention-lstm\"`", run.display())]
+#[error("the run `{}` has no attention to show: its decoder doesn't weigh the image's vectors\nhint: leave --attention out, or train `kind = \"attention-lstm\"`, or `\"gpt2\"` with `mapping = \"cross-attention\"`", run.display())]
 pub struct NoAttention {
     run: PathBuf,
 }

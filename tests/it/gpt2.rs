@@ -55,6 +55,26 @@ fn pretrained_weights_are_trained_resumed_heard_and_exported() {
     let said = place.icecap("caption run picture.png --json").good().json();
     assert!(said[0]["caption"].as_str().is_some_and(|caption| !caption.is_empty()), "{said}");
 
+    let said = place.icecap("caption run picture.png --attention looked").bad();
+    assert!(said.contains("no attention to show") && said.contains("`mapping = \"cross-attention\"`"), "{said}");
+    let sets = "--set decoder.mapping=cross-attention --set decoder.columns=[\"grid\"] --set decoder.pretrained=again";
+    std::fs::create_dir(place.path("again")).expect("a folder");
+    for name in ["config.json", "model.safetensors"] {
+        let bytes = std::fs::read(fixture(&format!("gpt2/prefix/{name}"))).expect("a fixture");
+        place.write(&format!("again/{name}"), bytes);
+    }
+    place.write("again/tokenizer.json", TOKENIZER);
+    place.icecap(&format!("train gpt2.toml --data . --cache cache --run cross {sets}")).good();
+    place.icecap("caption cross picture.png --attention looked").good();
+    let looked: serde_json::Value = serde_json::from_str(&place.read("looked/picture.png.json")).expect("JSON");
+    let looked = &looked["attention"];
+    assert_eq!(looked["columns"][0]["name"], "grid");
+    assert_eq!(looked["weights"].as_array().map(Vec::len), looked["tokens"].as_array().map(Vec::len));
+    assert_eq!(looked["weights"][0].as_array().map(Vec::len), Some(16));
+    // The page draws it too.
+    place.icecap("compare cross -o report.html").good();
+    assert!(place.read("report.html").contains("\"looks\":[{"));
+
     place.icecap("export-run run -o out").good();
     let mut files: Vec<String> = crate::support::files(&place.path("out")).into_iter().map(|(name, _)| name).collect();
     files.sort();
@@ -70,7 +90,7 @@ fn pretrained_weights_are_trained_resumed_heard_and_exported() {
     let refused = place.icecap("export-run run -o out").bad();
     assert!(refused.contains("the folder `out` is not empty"), "{refused}");
     // What was exported is a folder to begin with.
-    place.icecap("train gpt2.toml --data . --cache cache --run again --set decoder.pretrained=out").good();
+    place.icecap("train gpt2.toml --data . --cache cache --run exported --set decoder.pretrained=out").good();
 }
 
 #[test]

@@ -62,6 +62,17 @@ impl Images {
         1 + self.mapper.as_ref().map_or_else(mapped, Mapper::count)
     }
 
+    /// Shares `[n, 1 + K each]` of `<img>` and the columns' places as shares of the columns' vectors, `[n, K]`.
+    pub fn of_columns(&self, shares: &Tensor) -> Tensor {
+        let mut begun = 1;
+        let parts = self.inputs.iter().zip(&self.columns).map(|(input, map)| {
+            let of_column = shares.narrow(1, begun, input.vectors * map.each).view([-1, input.vectors, map.each]);
+            begun += input.vectors * map.each;
+            of_column.sum_dim_intlist(2, false, Kind::Float)
+        });
+        Tensor::cat(&parts.collect::<Vec<_>>(), 1)
+    }
+
     /// Maps every column, one after another.
     pub fn apply(&self, params: &Params, prefix: &Prefix) -> Seen {
         let pairs = || prefix.columns.iter().zip(&self.columns);

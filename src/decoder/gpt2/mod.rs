@@ -14,6 +14,7 @@ mod error;
 mod files;
 mod head;
 mod images;
+mod look;
 mod mapper;
 mod speak;
 mod spec;
@@ -290,12 +291,17 @@ impl Decoder for Gpt2 {
         (scored.loss, gradients.finish())
     }
 
+    fn attention(&self, prefix: &Prefix, captions: &Captions) -> Option<Tensor> {
+        self.looks(prefix, captions)
+    }
+
     fn start(&self, prefix: &Prefix) -> State {
         self.begin(prefix)
     }
 
     fn step(&self, state: &State, tokens: &Tensor) -> (Tensor, State) {
-        self.speak(state, tokens)
+        let (logits, after, _) = self.speak(state, tokens);
+        (logits, after)
     }
 
     fn write_beside(&self, folder: &Path, special: Special) -> Result<Vec<&'static str>, DecoderError> {

@@ -58,8 +58,8 @@ impl Gpt2 {
         (qkv.split_off(1), rows)
     }
 
-    /// One word a row.
-    pub(super) fn speak(&self, state: &State, tokens: &Tensor) -> (Tensor, State) {
+    /// One word a row; and, a block with cross-attention, its weights `[R, H, 1, K]`.
+    pub(super) fn speak(&self, state: &State, tokens: &Tensor) -> (Tensor, State, Vec<Tensor>) {
         let _guard = tch::no_grad_guard();
         let (params, width) = (&self.params, self.sizes.width);
         let (count, step) = (tokens.size()[0], state.rows[0].size()[2]);
@@ -69,20 +69,27 @@ impl Gpt2 {
         };
         let place = params.get(self.places).narrow(0, self.offset() + step, 1);
         let mut rows = self.placed(&words, &place, self.mark); // [R, W]
-        let mut kept = Vec::with_capacity(state.rows.len());
+        let (mut kept, mut looks) = (Vec::with_capacity(state.rows.len()), vec![]);
         let absent = state.images.get(2 * self.blocks.len());
         let parts = self.blocks.iter().zip(state.images.chunks(2)).zip(state.rows.chunks(2));
         for ((block, images), own) in parts {
             let images = Shared { key: &images[0], value: &images[1], absent };
-            let (next, own) = self.speak_block(block, &rows, &images, own);
+            let (next, own) = self.speak_block(block, &rows, &images, own, &mut looks);
             rows = next;
             kept.extend(own);
         }
         let logits = self.last.apply(params, &rows).linear::<Tensor>(params.get(self.words), None);
-        (logits, State { images: state.images.iter().map(Tensor::shallow_clone).collect(), rows: kept })
+        (logits, State { images: state.images.iter().map(Tensor::shallow_clone).collect(), rows: kept }, looks)
     }
 
-    fn speak_block(&self, block: &Block, rows: &Tensor, images: &Shared<'_>, own: &[Tensor]) -> (Tensor, [Tensor; 2]) {
+    fn speak_block(
+        &self,
+        block: &Block,
+        rows: &Tensor,
+        images: &Shared<'_>,
+        own: &[Tensor],
+        looks: &mut Vec<Tensor>,
+    ) -> (Tensor, [Tensor; 2]) {
         let params = &self.params;
         let qkv = heads(&block.attention.apply(params, &block.norm.apply(params, rows)), 3, 1, self.sizes.heads);
         let own = [0, 1].map(|part: usize| Tensor::cat(&[&own[part], &qkv[part + 1]], 2)); // [R, H, t + 1, d]
@@ -93,7 +100,8 @@ impl Gpt2 {
         let mut rows = rows + block.project.apply(params, &join(&seen));
         if let Some(cross) = &block.cross {
             let query = cross.query.apply(params, &cross.norm.apply(params, &rows));
-            let seen = images.alone(&heads(&query, 1, 1, self.sizes.heads)[0]);
+            let (seen, weights) = images.alone(&heads(&query, 1, 1, self.sizes.heads)[0]);
+            looks.push(weights);
             rows += cross.project.apply(params, &join(&seen));
         }
         (&rows + block.mlp(params, &rows), own)
@@ -131,10 +139,10 @@ impl Shared<'_> {
         values.transpose(1, 2).reshape([-1, size[1], 1, size[3]])
     }
 
-    /// Attention over the image's vectors alone.
-    fn alone(&self, query: &Tensor) -> Tensor {
+    /// Attention over the image's vectors alone, and its weights `[R, H, 1, K]`.
+    fn alone(&self, query: &Tensor) -> (Tensor, Tensor) {
         let weights = self.scores(&scaled(query)).softmax(-1, Kind::Float);
-        self.ungrouped(&self.grouped(&weights).matmul(self.value))
+        (self.ungrouped(&self.grouped(&weights).matmul(self.value)), weights)
     }
 
     /// Attention over the image's vectors and the row's own words, as one softmax.

@@ -284,3 +284,39 @@ fn a_checkpoint_opens_without_the_pretrained_folder() {
     let other = load(12).err().unwrap();
     assert!(matches!(other, DecoderError::Gpt2(Gpt2Error::Tokenizer { .. })));
 }
+
+/// Two heads and two layers, a word: the weights of its query among the keys, worked out by hand.
+#[test]
+fn what_is_looked_at_is_the_mean_over_heads_and_layers() {
+    let mapping = Gpt2Mapping::CrossAttention;
+    let spec = Gpt2Spec { width: 8, layers: 2, heads: 2, token_types: false, mapping, ..Gpt2Spec::default() };
+    let decoder = open(&spec, 11).unwrap();
+    let _guard = tch::no_grad_guard();
+    let _ = decoder.params.flat().shallow_clone().g_mul_scalar_(6.0);
+    let data = Tensor::arange(12, (Kind::Float, Device::Cpu)).view([2, 3, 2]) / 6.0 - 1.0;
+    let prefix = Prefix { columns: vec![Vectors { data, present: None }] };
+    let found = decoder.attention(&prefix, &Captions::pack(&[(1, &[4, 5]), (0, &[6])], SPECIAL, 40)).unwrap(); // [5, 3]
+    let params = &decoder.params;
+    let images = decoder.image_rows(&prefix, &Dropout::none()).0.view([2, 4, 8]).get(1); // of the longer caption's image
+    let mut rows = params.get(decoder.mark).view([1, 8]) + params.get(decoder.places).narrow(0, 0, 1);
+    let mut expected = Tensor::zeros([3], (Kind::Float, Device::Cpu));
+    for block in &decoder.blocks {
+        let value = block.attention.apply(params, &block.norm.apply(params, &rows)).narrow(1, 16, 8);
+        rows = rows + block.project.apply(params, &value);
+        let cross = block.cross.as_ref().unwrap();
+        let query = cross.query.apply(params, &cross.norm.apply(params, &rows));
+        let keyed = cross.images.apply(params, &images); // [4, 16]
+        let mut seen = vec![];
+        for head in [0, 4] {
+            let scores = query.narrow(1, head, 4).matmul(&keyed.narrow(1, head, 4).tr()) / 2.0;
+            let weights = scores.softmax(1, Kind::Float); // [1, 4]
+            expected += weights.get(0).narrow(0, 1, 3) / 4.0;
+            seen.push(weights.matmul(&keyed.narrow(1, 8 + head, 4)));
+        }
+        rows = rows + cross.project.apply(params, &Tensor::cat(&seen, 1));
+        rows = &rows + block.mlp(params, &rows);
+    }
+    let spread = expected.max().double_value(&[]) - expected.min().double_value(&[]);
+    assert!(spread > 0.01, "weights that tell something: {spread}");
+    assert!((found.get(0) - expected).abs().max().double_value(&[]) < 1e-5);
+}

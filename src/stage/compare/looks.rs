@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{Group, entrant::Entrant, gallery::id};
 use crate::{
     batch::{self, Column},
-    decoder::{Decoder, DecoderSpec},
+    decoder::Decoder,
     image::{Preprocess, Resize, View},
     recipe::ColumnSpec,
     report::page::{Look, Part, Shares},
@@ -52,8 +52,8 @@ pub(super) fn lookers<'a>(
     let mut lookers = Vec::new();
     for group in groups {
         let entrant = &entrants[group.runs[0]];
-        let spec = entrant.run.recipe.decoder.as_ref().map(|section| &section.spec);
-        if let (Some(DecoderSpec::AttentionLstm(_)), Some(cache)) = (spec, caches.get(&entrant.cache)) {
+        let looks = entrant.run.recipe.decoder.as_ref().is_some_and(|section| section.spec.looks());
+        if let (true, Some(cache)) = (looks, caches.get(&entrant.cache)) {
             lookers.push(Looker::open(number, entrant, cache, device)?);
         }
         number += group.runs.len();

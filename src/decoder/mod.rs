@@ -110,6 +110,11 @@ pub trait Decoder {
         false
     }
 
+    /// Whether they could be, were it not behind a tail: what a tail's batch norms keep of their batches would be lost in a copy in bf16.
+    fn halves_without_tail(&self) -> bool {
+        false
+    }
+
     /// The mean loss over the batch's tokens, penalties included: a scalar that can be differentiated.
     fn loss(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> Tensor;
 

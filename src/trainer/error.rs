@@ -94,10 +94,17 @@ pub enum TrainError {
     },
     /// bf16 for a decoder that has none.
     #[error(
-        "`train.precision` = `bf16` is for `gpt2` decoders: a recurrent one is bound by its steps and not by its products, and would \
-         only lose digits\nhint: leave it out, or say \"f32\""
+        "`train.precision` = `bf16` {}\nhint: leave it out, or say \"f32\"",
+        if *behind_tail {
+            "does not go with a [tail]: what its batch norms keep of their batches would be lost in a copy of the weights in bf16"
+        } else {
+            "is for `gpt2` decoders: a recurrent one is bound by its steps and not by its products, and would only lose digits"
+        }
     )]
-    Precision,
+    Precision {
+        /// The decoder would have one without its tail.
+        behind_tail: bool,
+    },
     /// The device has too little memory for a step.
     #[error("`{device}` has too little memory for `train.batch` = `{batch}`\nhint: {hint}")]
     Memory {
@@ -247,7 +254,8 @@ mod tests {
             TrainError::Column { name: "grid".into(), found: "49 x 1280".into(), expected: "1 x 1280".into() },
             TrainError::Columns { found: 2, expected: 1 },
             TrainError::Diverged { step: 7, steps: 5, learning_rate: 0.1, clip: 5.0 },
-            TrainError::Precision,
+            TrainError::Precision { behind_tail: false },
+            TrainError::Precision { behind_tail: true },
             TrainError::Memory { device: "cuda:0".into(), batch: 512, hint: "128 captions fit".into() },
             TrainError::Hold { megabytes: 90_000 },
             TrainError::Exists { path: path() },
@@ -292,6 +300,9 @@ mod tests {
         hint: lower `train.learning_rate` (now `0.1`) or `train.clip` (now `5`), then go on from the last checkpoint with `--resume`, or start another run
 
         `train.precision` = `bf16` is for `gpt2` decoders: a recurrent one is bound by its steps and not by its products, and would only lose digits
+        hint: leave it out, or say "f32"
+
+        `train.precision` = `bf16` does not go with a [tail]: what its batch norms keep of their batches would be lost in a copy of the weights in bf16
         hint: leave it out, or say "f32"
 
         `cuda:0` has too little memory for `train.batch` = `512`

@@ -33,8 +33,14 @@ impl Precision {
             Self::F32 => Ok(false),
             Self::Auto => Ok(decoder.params().device() != Device::Cpu && decoder.halves()),
             Self::Bf16 if decoder.halves() => Ok(true),
-            Self::Bf16 => Err(TrainError::Precision),
+            Self::Bf16 => Err(TrainError::Precision { behind_tail: decoder.halves_without_tail() }),
         }
+    }
+
+    /// A line where f32 is not what a decoder of its kind is trained in by default.
+    pub(super) fn line(self, on_gpu: bool, halves_without_tail: bool) -> Option<&'static str> {
+        let line = "behind a [tail] the decoder is trained in f32, not in bf16 as it would be without one";
+        (self == Self::Auto && on_gpu && halves_without_tail).then_some(line)
     }
 }
 
@@ -53,4 +59,17 @@ pub(super) fn gradients(
     let found = decoder.gradients(&prefix.to_kind(Kind::BFloat16), captions, scoring);
     decoder.params_mut().compute_in_half(false);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_tail_that_changes_the_default_is_spoken_of() {
+        let line = |precision: Precision, on_gpu, behind| precision.line(on_gpu, behind).is_some();
+        assert!(line(Precision::Auto, true, true));
+        assert!(!line(Precision::Auto, false, true) && !line(Precision::Auto, true, false));
+        assert!(!line(Precision::F32, true, true));
+    }
 }

@@ -72,6 +72,11 @@ impl<'a> Run<'a> {
         check(decoder, spec, data)?;
         fs::create_dir_all(folder).map_err(|source| io("create", folder, source))?;
         let half = spec.precision.halves(decoder)?;
+        let on_gpu = decoder.params().device() != Device::Cpu;
+        spec.precision
+            .line(on_gpu, decoder.halves_without_tail())
+            .into_iter()
+            .for_each(|line| hooks.progress.line(line));
         let mut optimizer = AdamW::new(decoder.params(), spec);
         let mut average = Average::new(decoder.params(), spec);
         let state = state(decoder, &mut optimizer, average.as_mut(), spec, data, folder, resume, hooks)?;

@@ -78,6 +78,10 @@ impl Decoder for Tailed {
         self.inner.limit()
     }
 
+    fn halves_without_tail(&self) -> bool {
+        self.inner.halves()
+    }
+
     fn loss(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> Tensor {
         self.inner.loss(&self.seen(prefix, Training::Batch), captions, scoring)
     }

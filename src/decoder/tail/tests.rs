@@ -11,7 +11,7 @@ use crate::{
     },
     progress::Silent,
     section::{Attribute, Constant, Node, Values},
-    trainer::{Caption, Hooks, Resume, Schedule, Score, TrainData, TrainSpec, train},
+    trainer::{Caption, Hooks, Precision, Resume, Schedule, Score, TrainData, TrainError, TrainSpec, train},
 };
 
 const SPECIAL: Special = Special { bos: 1, eos: 2, unk: Some(3), pad: 0 };
@@ -230,6 +230,21 @@ fn what_is_not_known_is_named() {
 }
 
 fn go(spec: &TrainSpec, kind: &DecoderSpec, run: &Path, resume: bool) -> Box<dyn Decoder> {
+    tried(spec, kind, run, resume).unwrap()
+}
+
+#[test]
+fn bf16_behind_a_tail_is_refused_for_what_the_tail_would_lose() {
+    let run = tempfile::tempdir().unwrap();
+    let spec = TrainSpec { precision: Precision::Bf16, ..TrainSpec::default() };
+    for kind in specs() {
+        let behind = matches!(kind, DecoderSpec::Gpt2(_));
+        let error = tried(&spec, &kind, run.path(), false).err().unwrap();
+        assert!(matches!(error, TrainError::Precision { behind_tail } if behind_tail == behind), "{error}");
+    }
+}
+
+fn tried(spec: &TrainSpec, kind: &DecoderSpec, run: &Path, resume: bool) -> Result<Box<dyn Decoder>, TrainError> {
     let mut decoder = behind(&plan(BatchNorm::Train), kind);
     let captions = (0..40u32).map(|at| Caption { row: at % 13, tokens: vec![4 + at % 3; 1 + at as usize % 4] });
     let data = TrainData {
@@ -247,8 +262,8 @@ fn go(spec: &TrainSpec, kind: &DecoderSpec, run: &Path, resume: bool) -> Box<dyn
         score: &score,
         reward: None,
     };
-    train(decoder.as_mut(), spec, &data, run, resume.then_some(Resume::Last), None, &hooks).unwrap();
-    decoder
+    train(decoder.as_mut(), spec, &data, run, resume.then_some(Resume::Last), None, &hooks)?;
+    Ok(decoder)
 }
 
 #[test]

@@ -107,6 +107,16 @@ pub enum DecoderError {
     /// A section of the encoder can't be trained.
     #[error(transparent)]
     Tail(#[from] TailError),
+    /// The device has too little memory.
+    #[error("`{device}` has too little memory {what_for}\nhint: {hint}")]
+    Memory {
+        /// The device.
+        device: String,
+        /// What it was wanted for.
+        what_for: &'static str,
+        /// What would take less.
+        hint: &'static str,
+    },
     /// No such device.
     #[error("`{value}` is not a device\nhint: use `cpu`, `cuda` or `cuda:1`")]
     Device {

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{DecodeSpec, Decoder, Method, Prefix, Special, State, sample::Sampler, search};
-use crate::batch::sent;
+use super::{
+    DecodeSpec, Decoder, DecoderError, Method, Prefix, Special, State, sample::Sampler, search, within_memory,
+};
+use crate::batch::{Column, gather, sent};
 
 /// A caption spoken by a decoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +58,29 @@ pub fn generate_from(
         });
     }
     captions
+}
+
+/// One caption for each of `rows` of the columns, gathered and spoken about at once, and what was looked at; the first is the
+/// `first`-th of all.
+///
+/// # Errors
+/// Where the device has too little memory for that.
+pub fn speak(
+    decoder: &dyn Decoder,
+    columns: &[impl AsRef<dyn Column>],
+    rows: &[u32],
+    spec: &DecodeSpec,
+    special: Special,
+    first: usize,
+) -> Result<(Prefix, Vec<Generated>), DecoderError> {
+    let (device, what_for) = (decoder.params().device(), "to say captions of so many images at once");
+    let hint = "end what else runs on the device, or say `--device cpu`; a lower `--beam`, columns of fewer vectors and, in a training, \
+                `train.hold = false` take less";
+    within_memory(device, what_for, hint, || {
+        let prefix = gather(columns, rows).to_device(device);
+        let spoken = generate_from(decoder, &prefix, spec, special, first);
+        (prefix, spoken)
+    })
 }
 
 /// `count` random captions for each image of the prefix, an image's one after another, whatever `spec.method` says.

@@ -33,6 +33,8 @@ mod parity;
 mod sample;
 mod search;
 mod seen;
+#[cfg(test)]
+pub(crate) mod short;
 mod spec;
 mod standard;
 mod state;
@@ -54,11 +56,11 @@ pub use attention::AttentionLstm;
 pub use decode::{DecodeSpec, Method};
 pub use error::DecoderError;
 pub use files::{read_tensors, write_tensors};
-pub use generate::{Generated, generate, generate_from, samples};
+pub use generate::{Generated, generate, generate_from, samples, speak};
 pub use gpt2::{Freeze, Gpt2, Gpt2Error, Gpt2Mapping, Gpt2Spec};
 pub use lstm::Lstm;
 pub use mapping::ColumnInput;
-pub use memory::free_memory;
+pub use memory::{device_name, free_memory, guard, within_memory};
 pub use mixed::mixed;
 pub use params::{Handle, Init, Params, ParamsBuilder};
 pub use spec::{Activation, AttentionLstmSpec, DecoderSpec, LstmSpec, Variant};
@@ -159,6 +161,10 @@ pub trait Decoder {
     }
 }
 
+/// What weights are too large for, and what helps.
+const WEIGHTS: &str = "for the decoder's weights";
+const NO_ROOM: &str = "end what else runs on the device, take a smaller decoder, or say `--device cpu`";
+
 /// A new decoder with seeded first weights, on `device`.
 ///
 /// `vocab` is the size of the vocabulary; `inputs` say which columns come in, in the order in which [`Prefix`] holds them.
@@ -195,7 +201,7 @@ pub fn build_behind(
     seed: u64,
     device: tch::Device,
 ) -> Result<Box<dyn Decoder>, DecoderError> {
-    behind(tail, inputs, |seen| build(spec, seen, vocab, seed, device))
+    within_memory(device, WEIGHTS, NO_ROOM, || behind(tail, inputs, |seen| build(spec, seen, vocab, seed, device)))?
 }
 
 /// The decoder whose weights are in `folder/model.safetensors`.
@@ -224,12 +230,14 @@ pub fn load_behind(
     vocab: usize,
     device: tch::Device,
 ) -> Result<Box<dyn Decoder>, DecoderError> {
-    let mut decoder = behind(tail, inputs, |seen| match spec {
-        DecoderSpec::Gpt2(spec) => Ok(Box::new(Gpt2::of_checkpoint(folder, spec, seen, vocab, device)?) as Box<_>),
-        _ => build(spec, seen, vocab, 0, device),
-    })?;
-    decoder.params_mut().load(&folder.join("model.safetensors"))?;
-    Ok(decoder)
+    within_memory(device, WEIGHTS, NO_ROOM, || {
+        let mut decoder = behind(tail, inputs, |seen| match spec {
+            DecoderSpec::Gpt2(spec) => Ok(Box::new(Gpt2::of_checkpoint(folder, spec, seen, vocab, device)?) as Box<_>),
+            _ => build(spec, seen, vocab, 0, device),
+        })?;
+        decoder.params_mut().load(&folder.join("model.safetensors"))?;
+        Ok(decoder)
+    })?
 }
 
 /// The decoder that `make` makes for the columns as they are behind `tail`, and the tail before it.

@@ -169,9 +169,8 @@ pub fn caption(
         let mut refused = vec![None; images.len()];
         let columns = run.view(embed(&model, &mut sessions, images, &mut refused)?)?;
         let rows: Vec<u32> = (0..images.len() as u32).collect();
-        let prefix = batch::gather(&columns, &rows).to_device(decoder.params().device());
         let first = at * model.resolved.plan.batch;
-        let spoken = decoder::generate_from(decoder.as_ref(), &prefix, &spec, run.special(), first);
+        let (prefix, spoken) = decoder::speak(decoder.as_ref(), &columns, &rows, &spec, run.special(), first)?;
         for (index, (image, spoken)) in images.iter().zip(spoken).enumerate() {
             if let Some(refused) = refused[index].take() {
                 captions.push(Err(refused));

@@ -98,8 +98,8 @@ pub fn evaluate_run(run: &Run, options: &EvaluateOptions, progress: &dyn Progres
     progress.start("caption", Some(wanted.len() as u64));
     let mut captions = Vec::with_capacity(wanted.len());
     for (at, rows) in wanted.chunks(IMAGES_AT_ONCE).enumerate() {
-        let prefix = batch::gather(&columns, rows).to_device(decoder.params().device());
-        let spoken = decoder::generate_from(decoder.as_ref(), &prefix, &spec, run.special(), at * IMAGES_AT_ONCE);
+        let first = at * IMAGES_AT_ONCE;
+        let (_, spoken) = decoder::speak(decoder.as_ref(), &columns, rows, &spec, run.special(), first)?;
         captions.extend(spoken.iter().map(|spoken| run.tokenizer.decode(&spoken.tokens)));
         progress.advance(rows.len() as u64);
     }

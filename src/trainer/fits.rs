@@ -1,58 +1,15 @@
 //! What fits on the device: whether columns are held there, and which batch would have done where memory ran out.
 //!
-//! torch says that memory ran out by an error, which tch raises as a panic. One decision defended: which batch fits is not
-//! estimated but tried, with the very captions that did not fit, half of them at a time.
+//! One decision defended: which batch fits is not estimated but tried, with the very captions that did not fit, half of them at
+//! a time. Where captions are sampled, with as many of each image as are sampled, all as long as may be: what fits then always does.
 
-use std::{
-    any::Any,
-    cell::Cell,
-    panic::{self, AssertUnwindSafe},
-    sync::Once,
-};
+use std::collections::HashSet;
 
-use tch::Device;
-
-use super::{Hold, TrainData, TrainError, TrainSpec, precision, spec::Plan};
+use super::{Hold, Scst, TrainData, TrainError, TrainSpec, precision, scst, spec::Plan};
 use crate::{
-    batch::{Held, Order, fetch, order},
-    decoder::{Decoder, Scoring, free_memory},
+    batch::{Captions, Held, Order, fetch, order},
+    decoder::{Decoder, Scoring, device_name, free_memory, guard},
 };
-
-/// What torch and its libraries say when memory runs out.
-const WORDS: [&str; 5] = ["out of memory", "can't allocate memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "bad_alloc"];
-
-thread_local!(static GUARDED: Cell<bool> = const { Cell::new(false) });
-
-/// Does `work`; `None` where the device has not the memory for it. Other panics go on.
-pub(super) fn guard<T>(work: impl FnOnce() -> T) -> Option<T> {
-    quieten();
-    let before = GUARDED.replace(true);
-    let found = panic::catch_unwind(AssertUnwindSafe(work));
-    GUARDED.set(before);
-    match found {
-        Ok(found) => Some(found),
-        Err(panic) if is_memory(panic.as_ref()) => None,
-        Err(panic) => panic::resume_unwind(panic),
-    }
-}
-
-fn is_memory(panic: &(dyn Any + Send)) -> bool {
-    let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    said.is_some_and(|said| WORDS.iter().any(|words| said.contains(words)))
-}
-
-/// Panics that [`guard`] turns into an error print nothing.
-fn quieten() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let print = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !(GUARDED.get() && is_memory(info.payload())) {
-                print(info);
-            }
-        }));
-    });
-}
 
 /// The error that says what would have fitted at `step`.
 pub(super) fn too_large(
@@ -64,18 +21,27 @@ pub(super) fn too_large(
     step: u64,
     held: bool,
 ) -> TrainError {
-    let device = match decoder.params().device() {
-        Device::Cuda(index) => format!("cuda:{index}"),
-        _ => "cpu".to_owned(),
-    };
-    let hint = match largest(decoder, half, spec, data, plan, step) {
-        Some(fits) => {
+    let device = device_name(decoder.params().device());
+    let rewards = spec.rewards_at(plan.epoch(step));
+    let hint = match (largest(decoder, half, spec, data, plan, step, rewards), rewards) {
+        (Some(fits), rewards) => {
             let accumulation = spec.accumulation * spec.batch.div_ceil(fits);
+            let (what, fewer) = match rewards {
+                Some(scst) => (
+                    format!("the images of {fits} captions fit, each sampled {} times", scst.samples),
+                    "; fewer `train.scst.samples` take less",
+                ),
+                None => (format!("{fits} captions fit"), ""),
+            };
             format!(
-                "{fits} captions fit: `train.batch` = {fits} with `train.accumulation` = {accumulation} learns in steps of the same size"
+                "{what}: `train.batch` = {fits} with `train.accumulation` = {accumulation} learns in steps of the same size{fewer}"
             )
         }
-        None => "not even one caption fits: take a smaller decoder, or a column of fewer vectors".to_owned(),
+        (None, Some(scst)) => format!(
+            "not even one image fits, sampled {} times: lower `train.scst.samples`, take a smaller decoder, or a column of fewer vectors",
+            scst.samples
+        ),
+        (None, None) => "not even one caption fits: take a smaller decoder, or a column of fewer vectors".to_owned(),
     };
     let hold = if held { "; `train.hold = false` leaves the columns' rows where they are" } else { "" };
     TrainError::Memory { device, batch: spec.batch, hint: format!("{hint}{hold}") }
@@ -89,19 +55,33 @@ fn largest(
     data: &TrainData,
     plan: Plan,
     step: u64,
+    rewards: Option<&Scst>,
 ) -> Option<usize> {
     let rule = Order { seed: spec.seed, batch: spec.batch, together: spec.together };
     let (epoch, first, count) = plan.locate(step);
-    let tokens = |indices: &Vec<u32>| indices.iter().map(|&at| data.captions[at as usize].tokens.len()).sum::<usize>();
+    let size = |indices: &Vec<u32>| {
+        let captions = || indices.iter().map(|&at| &data.captions[at as usize]);
+        match rewards {
+            Some(_) => captions().map(|caption| caption.row).collect::<HashSet<_>>().len(),
+            None => captions().map(|caption| caption.tokens.len()).sum(),
+        }
+    };
     let batches = order(&data.captions, rule, epoch).into_iter().skip(first as usize).take(count as usize);
-    let batch = batches.max_by_key(tokens)?;
+    let batch = batches.max_by_key(size)?;
     let device = decoder.params().device();
-    let scoring = Scoring { dropout: Some(0), label_smoothing: spec.label_smoothing };
+    let scoring = Scoring {
+        dropout: rewards.is_none().then_some(0),
+        label_smoothing: if rewards.is_some() { 0.0 } else { spec.label_smoothing },
+    };
     let mut fits = batch.len() / 2;
     while fits > 0 {
         let tried = guard(|| {
             let batch = fetch(&data.columns, &data.captions, &batch[..fits], data.special, spec.max_tokens);
-            let (prefix, captions) = (batch.prefix.to_device(device), batch.captions.to_device(device));
+            let prefix = batch.prefix.to_device(device);
+            let captions: Captions = match rewards {
+                Some(scst) => scst::longest(decoder, &prefix, scst, data.special, spec.max_tokens),
+                None => batch.captions.to_device(device),
+            };
             let (loss, gradients) = precision::gradients(decoder, half, &prefix, &captions, scoring);
             // The device works behind the host: only a number from it says that it was done.
             (loss.double_value(&[]), gradients.len())
@@ -143,20 +123,58 @@ pub(super) fn hold(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        decoder::short::{Room, Short},
+        progress::Silent,
+        trainer::{
+            Hooks, Schedule, Score,
+            tests::{data, spec},
+            train,
+        },
+    };
 
-    #[test]
-    fn only_memory_that_ran_out_is_caught() {
-        assert_eq!(guard(|| 7), Some(7));
-        let torch = "Torch(\"[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory\")";
-        assert_eq!(guard(|| -> u8 { panic!("{torch}") }), None);
-        assert_eq!(guard(|| -> u8 { panic!("CUDA out of memory. Tried to allocate 2.00 GiB") }), None);
-        let other = panic::catch_unwind(|| guard(|| -> u8 { panic::resume_unwind(Box::new("a shape does not fit")) }));
-        assert!(other.is_err());
+    /// What a training says on a device with room for so much.
+    fn said(spec: &TrainSpec, room: Room) -> String {
+        let mut decoder = Short::new(room);
+        let (name, text) = (|row: u32| row.to_string(), |_: &[u32]| String::new());
+        let score = |_: &[(u32, String)]| Ok(Score { value: 1.0, shown: vec![] });
+        let reward = |captions: &[(u32, &[u32])]| Ok(vec![0.5; captions.len()]);
+        let hooks = Hooks { progress: &Silent, name: &name, text: &text, score: &score, reward: Some(&reward) };
+        let run = tempfile::tempdir().unwrap();
+        let error = train(&mut decoder, spec, &data(false), run.path(), None, None, &hooks).unwrap_err();
+        assert!(matches!(error, TrainError::Memory { .. } | TrainError::Decoder(_)), "{error:?}");
+        error.to_string()
     }
 
     #[test]
-    fn torch_itself_is_caught_when_it_asks_for_more_than_there_is() {
-        let huge = || tch::Tensor::zeros([1 << 46], (tch::Kind::Float, Device::Cpu));
-        assert!(guard(huge).is_none());
+    fn what_would_fit_is_found_with_the_captions_that_are_learned() {
+        let spec = TrainSpec { schedule: Schedule::Constant, batch: 12, together: 1, accumulation: 1, ..spec() };
+        insta::assert_snapshot!(said(&spec, Room::Captions(7)), @r"
+        `cpu` has too little memory for `train.batch` = `12`
+        hint: 6 captions fit: `train.batch` = 6 with `train.accumulation` = 2 learns in steps of the same size
+        ");
+        let sampled = Some(Scst { samples: 3, after: 0.0, ..Scst::default() });
+        let rewarded = TrainSpec { scst: sampled, label_smoothing: 0.0, ..spec };
+        insta::assert_snapshot!(said(&rewarded, Room::Captions(10)), @r"
+        `cpu` has too little memory for `train.batch` = `12`
+        hint: the images of 3 captions fit, each sampled 3 times: `train.batch` = 3 with `train.accumulation` = 4 learns in steps of the same size; fewer `train.scst.samples` take less
+        ");
+        insta::assert_snapshot!(said(&rewarded, Room::Captions(2)), @r"
+        `cpu` has too little memory for `train.batch` = `12`
+        hint: not even one image fits, sampled 3 times: lower `train.scst.samples`, take a smaller decoder, or a column of fewer vectors
+        ");
+    }
+
+    #[test]
+    fn opening_and_validating_are_guarded_too() {
+        insta::assert_snapshot!(said(&spec(), Room::Nothing), @r"
+        `cpu` has too little memory to train the decoder: its gradient and the optimizer's moments take three times what the weights do
+        hint: end what else runs on the device, take a smaller decoder, or freeze a part of it
+        ");
+        let soon = TrainSpec { steps: Some(1), ..spec() };
+        insta::assert_snapshot!(said(&soon, Room::Learning), @r"
+        `cpu` has too little memory to say captions of so many images at once
+        hint: end what else runs on the device, or say `--device cpu`; a lower `--beam`, columns of fewer vectors and, in a training, `train.hold = false` take less
+        ");
     }
 }

@@ -41,7 +41,10 @@ pub use precision::Precision;
 pub use schedule::{Plateaus, Schedule, learning_rate};
 pub use spec::{Hold, TrainSpec};
 
-use crate::{decoder::Decoder, progress::Progress};
+use crate::{
+    decoder::{Decoder, within_memory},
+    progress::Progress,
+};
 
 /// What a decoder learns from.
 pub struct TrainData {
@@ -126,5 +129,11 @@ pub fn train(
 ) -> Result<Outcome, TrainError> {
     spec.check()?;
     memory::keep_freed();
-    run::Run::open(decoder, spec, data, run, resume, hooks)?.go(until)
+    let what_for =
+        "to train the decoder: its gradient and the optimizer's moments take three times what the weights do";
+    let hint = "end what else runs on the device, take a smaller decoder, or freeze a part of it";
+    let opened = within_memory(decoder.params().device(), what_for, hint, || {
+        run::Run::open(decoder, spec, data, run, resume, hooks)
+    });
+    opened??.go(until)
 }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, Captions, Held, Loader, Prefix, random::mix},
-    decoder::{DecodeSpec, Decoder, Scoring, mixed},
+    decoder::{DecodeSpec, Decoder, Scoring, guard, mixed},
 };
 
 /// Keeps the seeds of dropout apart from those of orders and first weights.
@@ -162,7 +162,7 @@ impl<'a> Run<'a> {
         let step = self.state.step;
         let (_, _, batches) = self.plan.locate(step);
         let rate = self.rate(step);
-        let Some(found) = fits::guard(|| self.learn(step, batches, rate)) else {
+        let Some(found) = guard(|| self.learn(step, batches, rate)) else {
             let (spec, data, held) = (self.spec, self.data, self.held.is_some());
             return Err(fits::too_large(self.decoder, self.half, spec, data, self.plan, step, held));
         };

@@ -37,15 +37,7 @@ pub(super) fn rewarded(
     seed: u64,
     hooks: &Hooks<'_>,
 ) -> Result<Rewarded, TrainError> {
-    let longest = images.max_tokens - 1;
-    let freely = DecodeSpec {
-        method: Method::Sample,
-        max_length: decoder.limit().map_or(longest, |limit| longest.min(limit - 1)),
-        min_length: 0,
-        allow_unknown: true,
-        seed,
-        ..DecodeSpec::default()
-    };
+    let freely = freely(decoder, images.max_tokens, seed);
     let sampled = samples(decoder, images.prefix, spec.samples, &freely, images.special);
     let rewards = reward(images.rows, &sampled, spec.samples, hooks)?;
     let baselines = match spec.baseline {
@@ -71,6 +63,37 @@ pub(super) fn rewarded(
         reward: mean(&rewards),
         baseline: mean(&baselines),
     })
+}
+
+/// How samples are spoken: as what is differentiated says it.
+fn freely(decoder: &dyn Decoder, max_tokens: usize, seed: u64) -> DecodeSpec {
+    let longest = max_tokens - 1;
+    DecodeSpec {
+        method: Method::Sample,
+        max_length: decoder.limit().map_or(longest, |limit| longest.min(limit - 1)),
+        min_length: 0,
+        allow_unknown: true,
+        seed,
+        ..DecodeSpec::default()
+    }
+}
+
+/// Samples that are all as long as may be, for what a batch may take at most.
+pub(super) fn longest(
+    decoder: &dyn Decoder,
+    prefix: &Prefix,
+    spec: &Scst,
+    special: Special,
+    max_tokens: usize,
+) -> Captions {
+    let freely = freely(decoder, max_tokens, 0);
+    let freely = DecodeSpec { min_length: freely.max_length, ..freely };
+    let sampled = samples(decoder, prefix, spec.samples, &freely, special);
+    let packed: Vec<(i64, &[u32])> =
+        sampled.iter().enumerate().map(|(at, caption)| ((at / spec.samples) as i64, &caption.tokens[..])).collect();
+    let weights = vec![1.0; packed.len()];
+    let captions = Captions::pack_weighted(&packed, &weights, special, freely.max_length);
+    captions.to_device(decoder.params().device())
 }
 
 /// The rewards of `captions`, of which each row has `each`, one after another.

@@ -3,10 +3,7 @@
 use tch::Tensor;
 
 use super::{Hooks, Score, TrainData, TrainError};
-use crate::{
-    batch::gather,
-    decoder::{DecodeSpec, Decoder, generate},
-};
+use crate::decoder::{DecodeSpec, Decoder, speak};
 
 /// Validation images fetched and spoken about at once.
 const IMAGES: usize = 128;
@@ -26,28 +23,25 @@ pub(super) fn validate(
     spec: &DecodeSpec,
     hooks: &Hooks<'_>,
 ) -> Result<Validated, TrainError> {
-    let captions = speak(decoder, data, &data.validation, spec, hooks);
+    let captions = spoken(decoder, data, spec, hooks)?;
     let score = (hooks.score)(&captions).map_err(TrainError::Score)?;
     Ok(Validated { score, captions })
 }
 
-/// One caption for each row.
-fn speak(
+/// One caption for each validation row.
+fn spoken(
     decoder: &dyn Decoder,
     data: &TrainData,
-    rows: &[u32],
     spec: &DecodeSpec,
     hooks: &Hooks<'_>,
-) -> Vec<(u32, String)> {
+) -> Result<Vec<(u32, String)>, TrainError> {
     let _guard = tch::no_grad_guard();
-    let device = decoder.params().device();
-    let mut captions = Vec::with_capacity(rows.len());
-    for rows in rows.chunks(IMAGES) {
-        let prefix = gather(&data.columns, rows).to_device(device);
-        let spoken = generate(decoder, &prefix, spec, data.special);
+    let mut captions = Vec::with_capacity(data.validation.len());
+    for rows in data.validation.chunks(IMAGES) {
+        let (_, spoken) = speak(decoder, &data.columns, rows, spec, data.special, 0)?;
         captions.extend(rows.iter().zip(spoken).map(|(&row, caption)| (row, (hooks.text)(&caption.tokens))));
     }
-    captions
+    Ok(captions)
 }
 
 /// A scalar on the host.

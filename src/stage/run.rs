@@ -235,6 +235,16 @@ impl Run {
         Ok(columns.into_iter().zip(scales).map(view).collect())
     }
 
+    /// A digest of the run's tokenizer.json.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    pub fn tokenizer_digest(&self) -> Result<String> {
+        let path = self.folder.join("tokenizer.json");
+        let bytes = fs::read(&path).with_context(|| format!("`{}` can't be read", path.display()))?;
+        Ok(blake3::hash(&bytes).to_hex()[..16].to_owned())
+    }
+
     /// The marks of the run's tokenizer.
     #[must_use]
     pub fn special(&self) -> Special {

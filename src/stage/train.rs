@@ -212,8 +212,9 @@ fn fit(
     let (spec, vocab) = (&run.recipe.train, run.tokenizer.vocab_size());
     let data = TrainData {
         source: source(run, cache)?,
+        tokenizer: run.tokenizer_digest()?,
         columns,
-        captions: captions(&run.tokenizer, cache.rows(), &rows.train, progress).into(),
+        captions: captions(&run.tokenizer, cache.rows(), &rows.train, progress)?.into(),
         validation: rows.validation.clone(),
         special: special(&run.tokenizer),
     };

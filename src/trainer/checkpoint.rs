@@ -47,6 +47,9 @@ pub struct TrainState {
     pub captions: u64,
     /// Digest of the captions' tokens and rows, the validation rows and the columns' source.
     pub data: String,
+    /// The same of each of them; states written before they were told apart have none.
+    #[serde(default)]
+    pub parts: Option<Parts>,
     /// The settings.
     pub spec: TrainSpec,
 }
@@ -65,6 +68,7 @@ impl TrainState {
             skipped_in_a_row: 0,
             captions: data.captions.len() as u64,
             data: digest(data),
+            parts: Some(Parts::of(data)),
             spec: spec.clone(),
         }
     }
@@ -97,9 +101,60 @@ impl TrainState {
         match fields.into_iter().find(|(_, expected, found)| expected != found) {
             None => Ok(()),
             Some((field, expected, found)) => {
-                Err(TrainError::Changed { path: checkpoint.to_owned(), field, found, expected })
+                let path = checkpoint.to_owned();
+                let part = self.parts.as_ref().filter(|_| field == DATA).and_then(|old| Parts::of(data).other(old));
+                Err(match part {
+                    Some(part) => TrainError::OtherData { path, part },
+                    None => TrainError::Changed { path, field, found, expected },
+                })
             }
         }
+    }
+}
+
+/// What decides what is learned, each apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What turns words into tokens.
+    Tokenizer,
+    /// The training images and what is said of them.
+    Captions,
+    /// The images that are validated on.
+    Validation,
+    /// The columns' bytes.
+    Columns,
+}
+
+/// Digests of the parts of a training's data, as [`digest`] makes them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parts {
+    tokenizer: String,
+    captions: String,
+    validation: String,
+    columns: String,
+}
+
+impl Parts {
+    fn of(data: &TrainData) -> Self {
+        Self {
+            tokenizer: data.tokenizer.clone(),
+            captions: hashed(|hasher| hash_captions(hasher, data)),
+            validation: hashed(|hasher| hash_validation(hasher, data)),
+            columns: hashed(|hasher| hash_columns(hasher, data)),
+        }
+    }
+
+    /// The first part that differs. A tokenizer only where it makes other tokens of the captions: nothing else of it is learned.
+    fn other(&self, old: &Self) -> Option<Part> {
+        let captions = self.captions != old.captions;
+        let parts = [
+            (captions && self.tokenizer != old.tokenizer, Part::Tokenizer),
+            (captions, Part::Captions),
+            (self.validation != old.validation, Part::Validation),
+            (self.columns != old.columns, Part::Columns),
+        ];
+        parts.into_iter().find_map(|(differs, part)| differs.then_some(part))
     }
 }
 
@@ -108,18 +163,36 @@ const DATA: &str = "data (tokenizer, captions, validation images or columns)";
 
 /// Digest of everything of `data` that decides what is learned: blake3, 16 hex digits.
 fn digest(data: &TrainData) -> String {
+    hashed(|hasher| {
+        hash_columns(hasher, data);
+        hash_captions(hasher, data);
+        hash_validation(hasher, data);
+    })
+}
+
+fn hashed(update: impl FnOnce(&mut blake3::Hasher)) -> String {
     let mut hasher = blake3::Hasher::new();
+    update(&mut hasher);
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+fn hash_columns(hasher: &mut blake3::Hasher, data: &TrainData) {
     hasher.update(data.source.as_bytes());
+}
+
+fn hash_captions(hasher: &mut blake3::Hasher, data: &TrainData) {
     for caption in data.captions.iter() {
         hasher.update(&caption.row.to_le_bytes()).update(&(caption.tokens.len() as u64).to_le_bytes());
         for token in &caption.tokens {
             hasher.update(&token.to_le_bytes());
         }
     }
+}
+
+fn hash_validation(hasher: &mut blake3::Hasher, data: &TrainData) {
     for row in &data.validation {
         hasher.update(&row.to_le_bytes());
     }
-    hasher.finalize().to_hex()[..16].to_owned()
 }
 
 /// The folder of the run's checkpoint `name` (`last` or `best`), the one standing aside where a rename was interrupted.
@@ -276,6 +349,7 @@ mod tests {
         let spec = TrainSpec::default();
         let data = |rows: &[u32], source: &str| TrainData {
             source: source.to_owned(),
+            tokenizer: String::new(),
             columns: vec![],
             captions: rows.iter().map(|&row| Caption { row, tokens: vec![row] }).collect(),
             validation: vec![9],
@@ -293,8 +367,22 @@ mod tests {
         assert_eq!(field(TrainSpec { ema: 0.9, ..spec.clone() }, same()), "train.ema");
         assert_eq!(field(TrainSpec { seed: 3, ..spec.clone() }, same()), "train.seed");
         assert_eq!(field(spec.clone(), data(&[3, 4, 4], "a")), "captions");
-        assert_eq!(field(spec.clone(), data(&[3, 5], "a")), DATA);
-        assert_eq!(field(spec.clone(), data(&[3, 4], "b")), DATA);
-        assert_eq!(field(spec.clone(), TrainData { validation: vec![8], ..same() }), DATA);
+        let other = |data| match state.check(at, &spec, &data) {
+            Err(TrainError::OtherData { part, .. }) => part,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(other(data(&[3, 5], "a")), Part::Captions);
+        assert_eq!(other(data(&[3, 4], "b")), Part::Columns);
+        assert_eq!(other(TrainData { validation: vec![8], ..same() }), Part::Validation);
+        let tokenizer = || "another".to_owned();
+        assert_eq!(other(TrainData { tokenizer: tokenizer(), ..data(&[3, 5], "a") }), Part::Tokenizer);
+        state.check(at, &spec, &TrainData { tokenizer: tokenizer(), ..same() }).unwrap();
+        // A state that was written before they were told apart.
+        let mut old = serde_json::to_value(&state).unwrap();
+        old.as_object_mut().unwrap().remove("parts");
+        let old: TrainState = serde_json::from_value(old).unwrap();
+        old.check(at, &spec, &same()).unwrap();
+        let error = old.check(at, &spec, &data(&[3, 4], "b")).unwrap_err();
+        assert!(matches!(error, TrainError::Changed { field: DATA, .. }), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Resume, TrainState};
+use super::{Part, Resume, TrainState};
 use crate::{
     batch::LoaderError,
     decoder::{DecoderError, Gpt2Error},
@@ -157,6 +157,28 @@ pub enum TrainError {
         /// What is asked for.
         expected: String,
     },
+    /// The checkpoint belongs to a training on other data.
+    #[error(
+        "the checkpoint `{path}` was trained {}",
+        match part {
+            Part::Tokenizer => format!(
+                "with another tokenizer
+hint: put the one that lies in the checkpoint back into the run's folder: `{}`", path.join("tokenizer.json").display()
+            ),
+            Part::Captions => "on other images or captions
+hint: give the cache as it was then (`icecap encode` takes captions from the data set anew), or start another run".to_owned(),
+            Part::Validation => "with other validation images
+hint: give the cache and `train.validation_images` as they were then, or start another run".to_owned(),
+            Part::Columns => "on a column that was written anew since
+hint: give the cache as it was then, or start another run".to_owned(),
+        }
+    )]
+    OtherData {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is another.
+        part: Part,
+    },
     /// The state file is cut short or foreign.
     #[error("`{path}` is not a training's state")]
     State {
@@ -262,6 +284,10 @@ mod tests {
             TrainError::NothingToResume { path: path() },
             TrainError::NoBest { path: path() },
             TrainError::Changed { path: path(), field: "train.seed", found: "1".into(), expected: "2".into() },
+            TrainError::OtherData { path: path(), part: Part::Tokenizer },
+            TrainError::OtherData { path: path(), part: Part::Captions },
+            TrainError::OtherData { path: path(), part: Part::Validation },
+            TrainError::OtherData { path: path(), part: Part::Columns },
             TrainError::State { path: path(), source: serde_json::from_str::<u8>("x").unwrap_err() },
             TrainError::Io { what: "write", path: path(), source: std::io::Error::other("full") },
             TrainError::Io { what: "read", path: path(), source: std::io::Error::other("gone") }.of_checkpoint(
@@ -322,6 +348,18 @@ mod tests {
 
         the checkpoint `runs/a` was trained with `train.seed` = `1`, not `2`
         hint: continue with the recipe saved in the run folder, or start another run
+
+        the checkpoint `runs/a` was trained with another tokenizer
+        hint: put the one that lies in the checkpoint back into the run's folder: `runs/a/tokenizer.json`
+
+        the checkpoint `runs/a` was trained on other images or captions
+        hint: give the cache as it was then (`icecap encode` takes captions from the data set anew), or start another run
+
+        the checkpoint `runs/a` was trained with other validation images
+        hint: give the cache and `train.validation_images` as they were then, or start another run
+
+        the checkpoint `runs/a` was trained on a column that was written anew since
+        hint: give the cache as it was then, or start another run
 
         `runs/a` is not a training's state
 

@@ -34,7 +34,7 @@ mod window;
 use std::{path::Path, sync::Arc};
 
 pub use crate::batch::{Caption, Column, Special};
-pub use checkpoint::{Resume, TrainState, find as find_checkpoint, goes_on_from};
+pub use checkpoint::{Part, Parts, Resume, TrainState, find as find_checkpoint, goes_on_from};
 pub use error::TrainError;
 pub use own_words::{Baseline, ScheduledSampling, Scst};
 pub use precision::Precision;
@@ -50,6 +50,8 @@ use crate::{
 pub struct TrainData {
     /// What the columns' bytes are: a training is resumed on no others.
     pub source: String,
+    /// A digest of what made the captions' tokens of words, to name it where they are others.
+    pub tokenizer: String,
     /// The columns, in the order of the decoder's inputs.
     pub columns: Vec<Arc<dyn Column>>,
     /// The training captions.

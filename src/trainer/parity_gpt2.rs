@@ -103,8 +103,14 @@ fn dump(folder: &Path, case: &serde_json::Value) {
         ..TrainSpec::default()
     };
     let run = folder.join("run");
-    let data =
-        TrainData { source: String::new(), columns, captions: captions.clone().into(), validation: vec![0], special };
+    let data = TrainData {
+        source: String::new(),
+        tokenizer: String::new(),
+        columns,
+        captions: captions.clone().into(),
+        validation: vec![0],
+        special,
+    };
     let hooks = Hooks {
         progress: &Silent,
         name: &|row| row.to_string(),

@@ -73,6 +73,7 @@ fn data(captions: usize, sizes: Sizes) -> TrainData {
     });
     TrainData {
         source: String::new(),
+        tokenizer: String::new(),
         columns: vec![Arc::new(Held { bytes, shape })],
         captions: captions.collect(),
         validation: vec![0],

@@ -47,6 +47,7 @@ pub(super) fn data(broken: bool) -> TrainData {
         (0..60u32).map(|index| Caption { row: index % 20, tokens: vec![word(index % 20); 1 + index as usize / 20] });
     TrainData {
         source: String::new(),
+        tokenizer: String::new(),
         columns: vec![Arc::new(Signs { broken })],
         captions: captions.collect(),
         validation: vec![20, 21, 22, 23],

@@ -245,6 +245,61 @@ fn a_data_set_that_grows_and_shrinks_is_trained_on_as_far_as_it_is_encoded() {
     assert!(changed.contains("was trained with `captions` = `12`, not `16`"), "{changed}");
 }
 
+/// Splits that a column lacks, and captions of nothing, are named; and so is what of a run's data is another when it goes on.
+#[test]
+fn what_of_the_data_does_not_do_is_named() {
+    let place = Place::with_recipe();
+    let recipe = place.read("recipe.toml");
+    let columns = &recipe[recipe.find("[encoder]").expect("an encoder")..];
+    let dataset = "[dataset]\nformat = \"folder\"\nimages = \".\"\nmetadata = \"list.jsonl\"\n\n";
+    place.write("folder.toml", format!("{dataset}{columns}"));
+    let list = |count: usize, text: &str| -> String {
+        let line = |at: usize| {
+            let split = if at < 8 { "train" } else { "val" };
+            format!("{{\"file_name\": \"pictures/{at:02}.png\", \"text\": \"{text}\", \"split\": \"{split}\"}}\n")
+        };
+        (0..count).map(line).collect()
+    };
+    for at in 0..12 {
+        let scene = icecap::dataset::shapes::Scene { seed: 5, index: at, side: 64 };
+        place.write(&format!("pictures/{at:02}.png"), scene.png());
+    }
+    let encode = |cache: &str, sets: &str| {
+        place.icecap(&format!("encode folder.toml --data . --cache {cache} {sets}")).good();
+    };
+    let train = |cache: &str, run: &str, sets: &str| {
+        format!("train folder.toml --data . --cache {cache} --run {run} --set train.steps=2 {sets}")
+    };
+    place.write("list.jsonl", list(8, "a picture"));
+    encode("later", "");
+    place.write("list.jsonl", list(12, "a picture"));
+    encode("later", "--set column.0.name=other --set decoder.columns=['other']");
+    let said = place.icecap(&train("later", "none", "")).bad();
+    assert!(said.contains("column `grid` holds none of the 4 captioned images of the split `val`"), "{said}");
+    assert!(said.contains("hint: they came after it was encoded"), "{said}");
+
+    encode("cache", "");
+    place.icecap(&train("cache", "run", "")).good();
+    // Another word for one of the tokens: the same captions come out as other numbers.
+    let tokenizer = place.read("run/tokenizer.json");
+    place.write("run/tokenizer.json", tokenizer.replace("\"picture\"", "\"photograph\""));
+    let said = place.icecap(&train("cache", "run", "--resume")).bad();
+    assert!(said.contains("was trained with another tokenizer") && said.contains("last/tokenizer.json`"), "{said}");
+    place.write("run/tokenizer.json", tokenizer);
+    place.icecap(&train("cache", "run", "--resume")).good();
+
+    place.write("list.jsonl", list(12, "?!"));
+    encode("empty", "");
+    let words = r#"{"version": "1.0", "added_tokens": [],
+        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[^a-z]+"}, "behavior": "Removed", "invert": false},
+        "model": {"type": "WordLevel", "unk_token": "<unk>", "vocab": {"<pad>": 0, "<bos>": 1, "<eos>": 2, "<unk>": 3, "a": 4}}}"#;
+    place.write("words.json", words);
+    let file = "--set tokenizer.kind=file --set tokenizer.file=words.json";
+    place.write("folder.toml", place.read("folder.toml").replace("min_count = 1\n", ""));
+    let said = place.icecap(&train("empty", "empty-run", file)).bad();
+    assert!(said.contains("none of the 8 training captions has a word"), "{said}");
+}
+
 #[test]
 fn one_process_trains_a_run() {
     let place = Place::with_recipe();

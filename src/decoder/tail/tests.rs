@@ -249,6 +249,7 @@ fn tried(spec: &TrainSpec, kind: &DecoderSpec, run: &Path, resume: bool) -> Resu
     let captions = (0..40u32).map(|at| Caption { row: at % 13, tokens: vec![4 + at % 3; 1 + at as usize % 4] });
     let data = TrainData {
         source: String::new(),
+        tokenizer: String::new(),
         columns: columns(),
         captions: captions.collect(),
         validation: vec![20, 21],

@@ -29,6 +29,29 @@ pub enum TrainingData {
         /// The splits that it has.
         known: String,
     },
+    /// A split that no column holds an image of.
+    #[error("{} none of the {images} captioned images of the split `{split}`
+hint: {hint}",
+        match &columns[..] { [one] => format!("column `{one}` holds"), all => format!("the columns `{}` hold", all.join("`, `")) })]
+    NoRows {
+        /// The columns.
+        columns: Vec<String>,
+        /// Images of the split.
+        images: usize,
+        /// The split.
+        split: &'static str,
+        /// Why, and what to do.
+        hint: &'static str,
+    },
+    /// Captions of nothing.
+    #[error(
+        "none of the {captions} training captions has a word, as the tokenizer sees words
+hint: look at the data set's captions, and at the          recipe's [tokenizer]: nothing is learned from empty captions"
+    )]
+    NoWords {
+        /// Captions of the training images.
+        captions: usize,
+    },
     /// A column was made by another recipe than the one given.
     #[error(
         "column `{column}` was not encoded by this recipe: it was made with {made}, and the recipe has {asked}\nhint: encode it anew with \
@@ -87,11 +110,29 @@ impl Split {
         let captioned = |split: &'static str| -> Result<Vec<u32>, TrainingData> {
             let mut found = rows.split_rows(split);
             found.retain(|row| !captions_of(rows, *row).is_empty());
-            keep_encoded(&mut found, columns, split).iter().for_each(|note| progress.line(note));
-            keep_present(&mut found, columns, split).iter().for_each(|note| progress.line(note));
             if found.is_empty() {
                 let known = rows.split_names().join(", ");
                 return Err(TrainingData::Empty { cache: path.to_owned(), what: "captioned rows", split, known });
+            }
+            let images = found.len();
+            let none = |columns: Vec<&ColumnReader>, hint| {
+                let columns = columns.into_iter().map(|column| column.name().to_owned()).collect();
+                TrainingData::NoRows { columns, images, split, hint }
+            };
+            keep_encoded(&mut found, columns, split).iter().for_each(|note| progress.line(note));
+            if found.is_empty() {
+                let shortest = columns.iter().min_by_key(|column| column.len());
+                return Err(none(
+                    shortest.into_iter().collect(),
+                    "they came after it was encoded: run `icecap encode` again",
+                ));
+            }
+            keep_present(&mut found, columns, split).iter().for_each(|note| progress.line(note));
+            if found.is_empty() {
+                return Err(none(
+                    columns.iter().collect(),
+                    "`icecap cache missing` lists them, and why they have no embedding",
+                ));
             }
             Ok(found)
         };
@@ -138,15 +179,48 @@ pub(in super::super) fn captions_of(rows: &Rows, row: u32) -> Vec<String> {
 }
 
 /// The captions of `wanted`, as tokens; those without a single token are left out, and counted aloud.
-pub(super) fn captions(tokenizer: &Tokenizer, rows: &Rows, wanted: &[u32], progress: &dyn Progress) -> Vec<Caption> {
+///
+/// # Errors
+/// Where none has one: [`TrainingData::NoWords`].
+pub(super) fn captions(
+    tokenizer: &Tokenizer,
+    rows: &Rows,
+    wanted: &[u32],
+    progress: &dyn Progress,
+) -> Result<Vec<Caption>, TrainingData> {
     let (owners, texts): (Vec<u32>, Vec<String>) =
         wanted.iter().flat_map(|row| captions_of(rows, *row).into_iter().map(|text| (*row, text))).unzip();
     let mut captions: Vec<Caption> =
         tokenizer.encode_batch(&texts).into_iter().zip(owners).map(|(tokens, row)| Caption { row, tokens }).collect();
     let all = captions.len();
     captions.retain(|caption| !caption.tokens.is_empty());
+    if captions.is_empty() {
+        return Err(TrainingData::NoWords { captions: all });
+    }
     if captions.len() < all {
         progress.line(&format!("{} captions have no words and are left out", all - captions.len()));
     }
-    captions
+    Ok(captions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_that_no_column_holds_names_the_columns() {
+        let hint = "`icecap cache missing` lists them, and why they have no embedding";
+        let error = |columns: &[&str]| {
+            let columns = columns.iter().map(ToString::to_string).collect();
+            TrainingData::NoRows { columns, images: 7, split: "val", hint }.to_string()
+        };
+        insta::assert_snapshot!(error(&["grid"]), @r"
+        column `grid` holds none of the 7 captioned images of the split `val`
+        hint: `icecap cache missing` lists them, and why they have no embedding
+        ");
+        insta::assert_snapshot!(error(&["grid", "whole"]), @r"
+        the columns `grid`, `whole` hold none of the 7 captioned images of the split `val`
+        hint: `icecap cache missing` lists them, and why they have no embedding
+        ");
+    }
 }

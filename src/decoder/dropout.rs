@@ -2,6 +2,10 @@
 //!
 //! On the CPU the masks are drawn here, eight numbers of one draw: torch draws them one by one on one thread, which costs
 //! a tenth of a training step. Elsewhere torch draws them, from the seed.
+//!
+//! Two things are not as `nn.Dropout` has them. What is computed once for many uses is masked once for all of them: a word that comes several
+//! times in a batch loses the same numbers each time, and an image for all of its captions. And a mask drawn here drops a share rounded to 1/256
+//! (0.1 is 0.1016).
 
 use std::cell::Cell;
 

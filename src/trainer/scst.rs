@@ -2,7 +2,8 @@
 //!
 //! The gradient of -(1/P) sum over samples of (reward - baseline) log p(sample) is, in expectation, that of the expected reward. For
 //! that to hold a sample must come from what is differentiated: both know no dropout, the mark of unknown words may be spoken,
-//! and a caption may be empty. What is sampled is a pure function of the seed and the weights.
+//! and a caption may be empty. One gap is left: begin mark, padding and rows without a token are never sampled, but have their probability in what
+//! is differentiated; a decoder that was trained on captions gives them next to none. What is sampled is a pure function of the seed and the weights.
 
 use super::{Baseline, Hooks, Scst, TrainError};
 use crate::{

@@ -8,7 +8,7 @@ use clap::{Args, ValueHint};
 use super::{args::device, bars::Bars, out};
 use crate::{
     metrics::Metric,
-    report::{Table, bytes, millions},
+    report::{Table, bytes, count},
     stage::compare::{CompareOptions, Comparison, Variant, compare as run_compare},
 };
 
@@ -117,7 +117,7 @@ fn table(comparison: &Comparison) -> Table {
         cells.extend(others.iter().map(score));
         let facts = &variant.facts;
         let shown = |value: Option<f64>, show: &dyn Fn(f64) -> String| value.map_or_else(String::new, show);
-        cells.push(facts.parameters.map_or_else(String::new, millions));
+        cells.push(facts.parameters.map_or_else(String::new, count));
         cells.push(facts.row_bytes.map_or_else(String::new, bytes));
         cells.push(shown(facts.tokens_per_second, &|speed| format!("{speed:.0}")));
         cells.push(shown(facts.epochs, &|epochs| format!("{epochs:.1}")));

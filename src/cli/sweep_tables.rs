@@ -1,7 +1,7 @@
 //! What `icecap sweep` prints.
 
 use crate::{
-    report::{Table, bytes, duration, millions},
+    report::{Table, bytes, count, duration},
     stage::sweep::{DryRun, PointReport, State, SweepOptions, SweepReport},
 };
 
@@ -16,7 +16,7 @@ pub(super) fn points(report: &SweepReport) -> String {
             point.deviation.map_or_else(String::new, |deviation| format!("{deviation:.2}")),
             seeds(point),
             point.steps.map_or_else(String::new, |steps| steps.to_string()),
-            point.parameters.map_or_else(String::new, |count| millions(count as u64)),
+            point.parameters.map_or_else(String::new, |number| count(number as u64)),
             point.seconds.map_or_else(String::new, duration),
             state(point.state).to_owned(),
         ]);

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     encoder::TensorInfo,
-    report::{Table, bytes, duration, millions, shape},
+    report::{Table, bytes, count, duration, shape},
     stage::{
         demo::DemoReport,
         encode::EncodeReport,
@@ -226,7 +226,7 @@ pub(super) fn demo(report: &DemoReport) -> String {
             trial.name.clone(),
             trial.column.clone(),
             shape(&trial.shape),
-            trial.training.parameters.map_or_else(String::new, |count| millions(count as u64)),
+            trial.training.parameters.map_or_else(String::new, |number| count(number as u64)),
             trial.training.tokens_per_second.map_or_else(String::new, |rate| format!("{rate:.0}")),
             format!("{:.1}", 100.0 * trial.bleu4),
             format!("{:.1}", 100.0 * trial.cider),

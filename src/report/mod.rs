@@ -64,10 +64,15 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// A count in millions: `12.3 M`.
+/// A count with a unit a person reads: `12.3 M`, `12 K`, `640`.
 #[must_use]
-pub fn millions(count: u64) -> String {
-    format!("{:.1} M", count as f64 / 1e6)
+pub fn count(count: u64) -> String {
+    match count {
+        0..1000 => count.to_string(),
+        // What rounds to 1000 K is a million.
+        1000..999_500 => format!("{:.0} K", count as f64 / 1e3),
+        _ => format!("{:.1} M", count as f64 / 1e6),
+    }
 }
 
 /// Seconds as `41 s`, `3 min 20 s` or `2 h 5 min`.
@@ -109,6 +114,8 @@ mod tests {
     fn units_turn_over_where_a_person_expects() {
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(999_600), "1.0 MB");
+        assert_eq!([0, 999, 1_000, 12_345, 999_499].map(count), ["0", "999", "1 K", "12 K", "999 K"]);
+        assert_eq!([999_500, 12_345_678].map(count), ["1.0 M", "12.3 M"]);
         assert_eq!(duration(9.94), "9.9 s");
         assert_eq!(duration(119.6), "2 min 0 s");
         assert_eq!(duration(7_500.0), "2 h 5 min");

@@ -27,7 +27,7 @@ use crate::{
     metrics,
     progress::Progress,
     recipe::{DecoderSection, Recipe},
-    report::millions,
+    report::count,
     text::Tokenizer,
     trainer::{self, Hooks, Outcome, Resume, Score, TrainData, TrainError},
 };
@@ -218,16 +218,16 @@ fn fit(
         validation: rows.validation.clone(),
         special: special(&run.tokenizer),
     };
-    let parameters = decoder.params().flat().numel();
+    let parameters = decoder.params().count() as usize;
     let frozen = match decoder.params().frozen_count() {
         0 => String::new(),
-        frozen => format!(" and {} frozen", millions(frozen as u64)),
+        frozen => format!(" and {} frozen", count(frozen as u64)),
     };
     progress.line(&format!(
         "{} captions of {} images, {vocab} words, {} parameters{frozen}",
         data.captions.len(),
         rows.train.len(),
-        millions(parameters as u64)
+        count(parameters as u64)
     ));
     let rewards = spec.scst.as_ref().map(|_| Rewards::new(cache.rows(), &rows.train, &run.tokenizer, &run.info.cache));
     let rewards = rewards.transpose()?;

@@ -317,7 +317,7 @@ fn row(at: usize, variant: &Variant, comparison: &Comparison, view: &View<'_>, (
         worse: apart.is_some_and(|apart| apart.significant),
         deviation: Cell::of(variant.deviation, |value| format!("±{:.1}", 100.0 * value)),
         scores: others(comparison).iter().map(|other| Cell::of(other.read(variant), percent)).collect(),
-        parameters: Cell::of(facts.parameters.map(|count| count as f64), |count| report::millions(count as u64)),
+        parameters: Cell::of(facts.parameters.map(|count| count as f64), |count| report::count(count as u64)),
         row_bytes: Cell::of(facts.row_bytes.map(|bytes| bytes as f64), |bytes| report::bytes(bytes as u64)),
         passes: Cell { shown: passes, value: Some(facts.passes as f64 + f64::from(u8::from(facts.detector)) / 2.0) },
         speed: Cell::of(facts.tokens_per_second, thousands),

@@ -42,7 +42,7 @@ fn pretrained_weights_are_trained_resumed_heard_and_exported() {
     let place = place();
     let line = "train gpt2.toml --data . --cache cache --run run";
     let trained = place.icecap(line).good();
-    assert!(trained.err.contains("11 words, 0.0 M parameters and 0.0 M frozen"), "{}", trained.err);
+    assert!(trained.err.contains("11 words, 92 parameters and 580 frozen"), "{}", trained.err);
     let held = |name: &str| place.path(&format!("run/checkpoints/best/{name}")).exists();
     assert!(["config.json", "generation_config.json", "tokenizer.json"].into_iter().all(held));
 
@@ -75,6 +75,14 @@ fn pretrained_weights_are_trained_resumed_heard_and_exported() {
     place.icecap("compare cross -o report.html").good();
     assert!(place.read("report.html").contains("\"looks\":[{"));
 
+    // What fails leaves nothing, and what was cut is written again.
+    std::fs::create_dir(place.path("run/scales.safetensors")).expect("a folder where a file should be");
+    let refused = place.icecap("export-run run -o out").bad();
+    assert!(refused.contains("`out/.icecap-export` can't be written") && !place.path("out").exists(), "{refused}");
+    std::fs::remove_dir(place.path("run/scales.safetensors")).expect("removed");
+    place.write("out/.icecap-export/model.safetensors", "half");
+    place.write("out/.icecap-export/scales.safetensors", "of another run");
+    place.write("out/config.json", "moved already");
     place.icecap("export-run run -o out").good();
     let mut files: Vec<String> = crate::support::files(&place.path("out")).into_iter().map(|(name, _)| name).collect();
     files.sort();

@@ -125,7 +125,7 @@ pub enum Part {
     Columns,
 }
 
-/// Digests of the parts of a training's data, as [`digest`] makes them.
+/// Digests of the parts of a training's data: blake3, 16 hex digits each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parts {

@@ -302,7 +302,7 @@ fn what_is_looked_at_is_the_mean_over_heads_and_layers() {
     let mut expected = Tensor::zeros([3], (Kind::Float, Device::Cpu));
     for block in &decoder.blocks {
         let value = block.attention.apply(params, &block.norm.apply(params, &rows)).narrow(1, 16, 8);
-        rows = rows + block.project.apply(params, &value);
+        rows += block.project.apply(params, &value);
         let cross = block.cross.as_ref().unwrap();
         let query = cross.query.apply(params, &cross.norm.apply(params, &rows));
         let keyed = cross.images.apply(params, &images); // [4, 16]
@@ -313,7 +313,7 @@ fn what_is_looked_at_is_the_mean_over_heads_and_layers() {
             expected += weights.get(0).narrow(0, 1, 3) / 4.0;
             seen.push(weights.matmul(&keyed.narrow(1, 8 + head, 4)));
         }
-        rows = rows + cross.project.apply(params, &Tensor::cat(&seen, 1));
+        rows += cross.project.apply(params, &Tensor::cat(&seen, 1));
         rows = &rows + block.mlp(params, &rows);
     }
     let spread = expected.max().double_value(&[]) - expected.min().double_value(&[]);

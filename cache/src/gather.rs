@@ -79,16 +79,20 @@ impl ColumnReader {
         self.advise(Advice::WillNeed);
     }
 
-    /// Asks the kernel to read the pages of some rows in the background: those of the next batch.
+    /// Asks the kernel to read the pages of some rows in the background: those of the next batch. Neighbours that follow one
+    /// another in `rows` are asked for at once.
     pub fn prefetch_rows(&self, rows: &[u32]) {
-        for &row in rows.iter().filter(|&&row| row < self.len()) {
-            let shard = self.plan().shard_of(row);
-            let Some(shard) = self.shards.get(shard).and_then(Option::as_ref) else {
+        let plan = self.plan();
+        let runs =
+            rows.chunk_by(|&row, &next| row.checked_add(1) == Some(next) && plan.shard_of(next) == plan.shard_of(row));
+        for run in runs.filter(|run| run[run.len() - 1] < self.len()) {
+            let number = plan.shard_of(run[0]);
+            let Some(shard) = self.shards.get(number).and_then(Option::as_ref) else {
                 continue;
             };
-            let local = row - self.plan().first_row(self.plan().shard_of(row));
+            let local = run[0] - plan.first_row(number);
             for region in &shard.layout.tensors {
-                shard.map().advise(Advice::WillNeed, region.range(local, 1));
+                shard.map().advise(Advice::WillNeed, region.range(local, run.len() as u32));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use icecap_cache::{ColumnReader, Dtype, dequantize};
 use tch::Kind;
 
-use super::Column;
+use super::{Access, Column};
 
 /// The tensor of a column that says how many vectors a row really has.
 const COUNT: &str = "count";
@@ -44,6 +44,13 @@ impl Column for ColumnReader {
         match self.plan().scale_tensor() {
             None => Self::gather(self, rows, out),
             Some(scales) => gather_scaled(self, scales, rows, out),
+        }
+    }
+
+    fn expect(&self, access: Access<'_>) {
+        match access {
+            Access::Shuffled => self.advise_random(),
+            Access::Rows(rows) => self.prefetch_rows(rows),
         }
     }
 

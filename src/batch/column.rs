@@ -4,6 +4,15 @@ use std::collections::HashSet;
 
 use tch::{Device, Kind, Tensor, kind::Element};
 
+/// How a column will be read, so that one on a disk can fetch in time and fetch nothing else.
+#[derive(Debug, Clone, Copy)]
+pub enum Access<'a> {
+    /// From now on its rows are read in no order, each announced before: nothing is to be read ahead of a row.
+    Shuffled,
+    /// These rows are the next, or nearly.
+    Rows(&'a [u32]),
+}
+
 /// A column of the cache, seen as something that copies rows out.
 pub trait Column: Send + Sync {
     /// Its name.
@@ -15,6 +24,10 @@ pub trait Column: Send + Sync {
     /// Copies `rows`, one after another, to `out` (exactly `rows.len()` rows of bytes). Rows that the column does not
     /// hold are zeroed; returns their positions in `rows`.
     fn gather(&self, rows: &[u32], out: &mut [u8]) -> Vec<usize>;
+    /// Told how it will be read. Changes no answer; a column in memory has nothing to do.
+    fn expect(&self, access: Access<'_>) {
+        let _ = access;
+    }
     /// How many of its vectors each of `rows` really has, where that differs by row (detected regions): the first so many
     /// are there, the rest is padding. `None` where every row has all of them.
     fn counts(&self, rows: &[u32]) -> Option<Vec<usize>> {
@@ -84,9 +97,15 @@ impl Prefix {
     }
 }
 
+/// Bytes of one row of a column, as it is gathered.
+pub(super) fn row_bytes(column: &dyn Column) -> usize {
+    column.row_shape().iter().product::<usize>() * column.kind().elt_size_in_bytes()
+}
+
 /// Copies `rows` of every column into host tensors `[N, K, D]` of the columns' own kinds.
 #[must_use]
 pub fn gather(columns: &[impl AsRef<dyn Column>], rows: &[u32]) -> Prefix {
+    columns.iter().for_each(|column| column.as_ref().expect(Access::Rows(rows)));
     let one = |column: &dyn Column| {
         let shape = column.row_shape();
         let width = shape.last().copied().unwrap_or(1);

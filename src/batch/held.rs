@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Column, Prefix, Vectors, gather, sent};
+use super::{Column, Prefix, Vectors, column::row_bytes, gather, sent};
 
 /// Bytes that are on the host at once while the columns are copied.
 const CHUNK_BYTES: usize = 64 << 20;
@@ -29,11 +29,6 @@ pub struct Held {
     /// Which rows they are, ascending.
     rows: Vec<u32>,
     device: Device,
-}
-
-/// Bytes of one row of a column.
-fn row_bytes(column: &dyn Column) -> usize {
-    column.row_shape().iter().product::<usize>() * column.kind().elt_size_in_bytes()
 }
 
 impl Held {

@@ -16,7 +16,11 @@ use std::{
 
 use tch::Device;
 
-use super::{Caption, Captions, Column, Prefix, Special, gather};
+use super::{
+    Caption, Captions, Column, Prefix, Special,
+    ahead::{self, Reading},
+    gather,
+};
 
 /// One batch, still on the host, features in the column's own kind.
 #[derive(Debug)]
@@ -79,8 +83,9 @@ impl Loader {
         pinned: Device,
     ) -> Result<Self, LoaderError> {
         let (send, receive) = sync_channel(AHEAD);
+        let reading = Reading::start(&columns, &captions)?;
         let work = move || {
-            for indices in order {
+            for indices in reading.ahead(&columns, &captions, order) {
                 let batch = fetch(&columns, &captions, &indices, special, limit).pinned(pinned);
                 if send.send(batch).is_err() {
                     return;
@@ -122,9 +127,7 @@ pub(crate) fn fetch(
     special: Special,
     limit: usize,
 ) -> Batch {
-    let mut rows: Vec<u32> = indices.iter().map(|&index| captions[index as usize].row).collect();
-    rows.sort_unstable();
-    rows.dedup();
+    let rows = ahead::rows_of(captions, indices);
     let packed: Vec<(i64, &[u32])> = indices
         .iter()
         .map(|&index| {

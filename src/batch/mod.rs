@@ -7,6 +7,7 @@
 //! Shapes: `N` images, `K` vectors an image, `D` their width, `B` captions, `T` steps, `P` tokens of the batch (the sum of
 //! the captions' lengths), `U` distinct ones.
 
+mod ahead;
 mod cached;
 mod captions;
 mod column;
@@ -19,7 +20,7 @@ pub use cached::{HeldColumn, cached};
 pub use captions::{Captions, Special};
 #[cfg(test)]
 pub(crate) use column::fake;
-pub use column::{Column, Prefix, Vectors, gather, rows_of, sent};
+pub use column::{Access, Column, Prefix, Vectors, gather, rows_of, sent};
 pub use held::Held;
 pub(crate) use loader::fetch;
 pub use loader::{Batch, Loader, LoaderError};

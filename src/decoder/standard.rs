@@ -9,7 +9,7 @@ use std::{path::Path, sync::Arc};
 use tch::{Kind, Tensor};
 
 use super::{ColumnInput, DecoderError, read_tensors, write_tensors};
-use crate::batch::{Column, gather};
+use crate::batch::{Access, Column, gather};
 
 /// Rows that the statistics are taken over, at most; spread evenly over those given.
 const ROWS: usize = 1024;
@@ -128,6 +128,10 @@ impl Column for Standardized {
         let row_bytes = out.len() / rows.len().max(1);
         absent.iter().for_each(|at| out[at * row_bytes..][..row_bytes].fill(0));
         absent
+    }
+
+    fn expect(&self, access: Access<'_>) {
+        self.inner.expect(access);
     }
 
     fn counts(&self, rows: &[u32]) -> Option<Vec<usize>> {

@@ -72,7 +72,7 @@ def memory(pid):
     for each in descendants(pid):
         try:
             lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
-            trainings += b"\0train\0" in Path(f"/proc/{each}/cmdline").read_bytes()
+            trainings += b"\0trial\0" in Path(f"/proc/{each}/cmdline").read_bytes()
         except OSError:
             continue
         total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

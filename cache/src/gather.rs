@@ -7,7 +7,6 @@ use rayon::prelude::*;
 
 use crate::ColumnReader;
 use crate::map::load_soon;
-use memmap2::Advice;
 
 /// Bytes from which on it pays to wake other threads.
 const PARALLEL_BYTES: usize = 2 << 20;
@@ -71,28 +70,33 @@ impl ColumnReader {
     /// Tells the kernel that rows will be read in no order, so that it does not read ahead of each. For columns larger than
     /// memory.
     pub fn advise_random(&self) {
-        self.advise(Advice::Random);
+        for shard in self.shards.iter().flatten() {
+            shard.map().read_in_no_order();
+        }
     }
 
     /// Asks the kernel to read the column into memory in the background.
     pub fn prefetch(&self) {
-        self.advise(Advice::WillNeed);
+        for shard in self.shards.iter().flatten() {
+            shard.map().read_soon(0..shard.map().bytes().len());
+        }
     }
 
     /// Asks the kernel to read the pages of some rows in the background: those of the next batch. Neighbours that follow one
     /// another in `rows` are asked for at once.
     pub fn prefetch_rows(&self, rows: &[u32]) {
         let plan = self.plan();
-        let runs =
-            rows.chunk_by(|&row, &next| row.checked_add(1) == Some(next) && plan.shard_of(next) == plan.shard_of(row));
-        for run in runs.filter(|run| run[run.len() - 1] < self.len()) {
+        let follows = |&row: &u32, &next: &u32| {
+            row.checked_add(1) == Some(next) && next < self.len() && plan.shard_of(next) == plan.shard_of(row)
+        };
+        for run in rows.chunk_by(follows).filter(|run| run[0] < self.len()) {
             let number = plan.shard_of(run[0]);
             let Some(shard) = self.shards.get(number).and_then(Option::as_ref) else {
                 continue;
             };
             let local = run[0] - plan.first_row(number);
             for region in &shard.layout.tensors {
-                shard.map().advise(Advice::WillNeed, region.range(local, run.len() as u32));
+                shard.map().read_soon(region.range(local, run.len() as u32));
             }
         }
     }
@@ -105,12 +109,6 @@ impl ColumnReader {
                 let local = row - self.plan().first_row(self.plan().shard_of(row));
                 shard.layout.tensors.iter().for_each(|region| shard.map().release(region.range(local, 1)));
             }
-        }
-    }
-
-    fn advise(&self, advice: Advice) {
-        for shard in self.shards.iter().flatten() {
-            shard.map().advise(advice, 0..shard.map().bytes().len());
         }
     }
 }

@@ -13,6 +13,10 @@ use memmap2::{Advice, Mmap, MmapRaw, UncheckedAdvice};
 #[cfg(target_arch = "x86_64")]
 const LOAD_BYTES: usize = 4096;
 
+/// Bytes asked for at once: of a longer range Linux reads no more than the disk's `read_ahead_kb`, which is 128 by default, and
+/// forgets the rest. Half of that, as a range that begins within a page takes in all of it.
+const ASKED_BYTES: usize = 64 << 10;
+
 /// A file mapped for reading. An empty file maps to no bytes.
 #[derive(Debug)]
 pub(crate) struct ReadMap(Option<Mmap>);
@@ -31,10 +35,19 @@ impl ReadMap {
         self.0.as_deref().unwrap_or_default()
     }
 
-    /// Advises the kernel; a kernel that does not know the advice is no error.
-    pub(crate) fn advise(&self, advice: Advice, range: Range<usize>) {
+    /// Asks the kernel to read `range` in the background; one that does not know the advice is no error.
+    pub(crate) fn read_soon(&self, range: Range<usize>) {
         if let Some(map) = &self.0 {
-            let _ = map.advise_range(advice, range.start, range.len());
+            for start in range.clone().step_by(ASKED_BYTES) {
+                let _ = map.advise_range(Advice::WillNeed, start, ASKED_BYTES.min(range.end - start));
+            }
+        }
+    }
+
+    /// Tells the kernel not to read on behind what is read.
+    pub(crate) fn read_in_no_order(&self) {
+        if let Some(map) = &self.0 {
+            let _ = map.advise(Advice::Random);
         }
     }
 

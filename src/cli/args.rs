@@ -187,7 +187,6 @@ pub(super) struct Encode {
     pub keep_images: Option<PathBuf>,
 }
 
-/// Stage two: train a decoder on cached columns
 /// A checkpoint of a run.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum Checkpoint {
@@ -204,6 +203,7 @@ impl From<Checkpoint> for Resume {
     }
 }
 
+/// Stage two: train a decoder on cached columns
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  icecap train pipelines/flickr8k-attention.toml --cache caches/flickr8k --run runs/attention\n  \

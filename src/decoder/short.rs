@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use tch::{Device, Tensor};
 
-use super::{Captions, ColumnInput, Decoder, DecoderSpec, LstmSpec, Params, Prefix, Scoring, State, build};
+use super::{Captions, ColumnInput, Decoder, DecoderSpec, Params, Prefix, Scoring, State, build};
 
 /// What the device has memory for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(crate) enum Room {
     Nothing,
 }
 
-/// An LSTM for the columns of the trainer's tests that runs out of memory as torch says it.
+/// A decoder for the columns of the trainer's tests that runs out of memory as torch says it.
 pub(crate) struct Short {
     inner: Box<dyn Decoder>,
     room: Room,
@@ -25,10 +25,9 @@ pub(crate) struct Short {
 }
 
 impl Short {
-    pub fn new(room: Room) -> Self {
-        let spec = DecoderSpec::Lstm(LstmSpec { embedding: 8, hidden: 8, ..LstmSpec::default() });
+    pub fn new(spec: &DecoderSpec, room: Room) -> Self {
         let inputs = [ColumnInput { name: "signs".into(), vectors: 3, width: 8 }];
-        Self { inner: build(&spec, &inputs, 12, 1, Device::Cpu).unwrap(), room, asked: Cell::new(0) }
+        Self { inner: build(spec, &inputs, 12, 1, Device::Cpu).unwrap(), room, asked: Cell::new(0) }
     }
 }
 
@@ -56,11 +55,19 @@ impl Decoder for Short {
         self.inner.vocab()
     }
 
+    fn halves(&self) -> bool {
+        self.inner.halves()
+    }
+
     fn loss(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> Tensor {
+        self.inner.loss(prefix, captions, scoring)
+    }
+
+    fn gradients(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> (Tensor, Vec<Tensor>) {
         if let Room::Captions(most) = self.room {
             out_of_memory(captions.count() > most);
         }
-        self.inner.loss(prefix, captions, scoring)
+        self.inner.gradients(prefix, captions, scoring)
     }
 
     fn start(&self, prefix: &Prefix) -> State {

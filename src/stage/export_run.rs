@@ -1,7 +1,8 @@
 //! `icecap export-run`: a run's language model, for programs that know nothing of icecap.
 
 use std::{
-    fs,
+    ffi::OsString,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -17,37 +18,52 @@ pub struct NotEmpty {
     folder: PathBuf,
 }
 
-/// What is being written, inside of the folder: moved out when all of it is there. A folder that holds it is an export that was cut, and may be
-/// written again.
+/// Where an export is written, inside of its folder; moved out when all of it is there. A folder that holds this and nothing but
+/// files of an export is one that was cut, and may be written again.
 const PARTIAL: &str = ".icecap-export";
 
 /// Writes the best checkpoint of `run` to `folder`: weights, settings and tokenizer as Hugging Face's `save_pretrained`
-/// names them, and the tensors of icecap's own beside them. Where that fails nothing is left.
+/// names them, and the tensors of icecap's own beside them. Where that fails nothing is left but what lay there before.
 ///
 /// # Errors
 /// Where the folder is not empty or can't be written, or the run's decoder is of a kind that only icecap knows.
 pub fn export_run(run: &Run, folder: &Path) -> Result<()> {
     let partial = folder.join(PARTIAL);
-    let filled = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-    if filled && !partial.is_dir() {
+    let before = entries(folder).unwrap_or_default();
+    if !before.is_empty() && !partial.is_dir() {
         return Err(NotEmpty { folder: folder.to_owned() }.into());
     }
     let (decoder, _) = run.decoder("cpu")?;
     let written = || format!("the folder `{}` can't be written", folder.display());
     fs::create_dir_all(&partial).with_context(written)?;
-    for stale in fs::read_dir(&partial).with_context(written)? {
-        fs::remove_file(stale?.path()).with_context(written)?;
-    }
-    if let Err(error) = write(run, decoder.as_ref(), &partial) {
+    clear(&partial).with_context(written)?;
+    let moved = write(run, decoder.as_ref(), &partial)
+        .and_then(|()| publish(&partial, folder, &before).with_context(written)?.map_err(Into::into));
+    if moved.is_err() && clear(&partial).is_ok() && before.is_empty() {
         // Goes only where nothing else is there.
-        let _ = fs::remove_dir_all(&partial).and_then(|()| fs::remove_dir(folder));
-        return Err(error);
+        let _ = fs::remove_dir(&partial).and_then(|()| fs::remove_dir(folder));
     }
-    for file in fs::read_dir(&partial).with_context(written)? {
-        let file = file?;
-        fs::rename(file.path(), folder.join(file.file_name())).with_context(written)?;
+    moved
+}
+
+/// Moves all that was written out, over what an export that was cut had moved; refused where the folder held anything else.
+fn publish(partial: &Path, folder: &Path, before: &[OsString]) -> io::Result<Result<(), NotEmpty>> {
+    let files = entries(partial)?;
+    if before.iter().any(|name| name != PARTIAL && !files.contains(name)) {
+        return Ok(Err(NotEmpty { folder: folder.to_owned() }));
     }
-    fs::remove_dir(&partial).with_context(written)
+    for name in files {
+        fs::rename(partial.join(&name), folder.join(&name))?;
+    }
+    fs::remove_dir(partial).map(Ok)
+}
+
+fn entries(folder: &Path) -> io::Result<Vec<OsString>> {
+    fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+fn clear(folder: &Path) -> io::Result<()> {
+    entries(folder)?.iter().try_for_each(|name| fs::remove_file(folder.join(name)))
 }
 
 fn write(run: &Run, decoder: &dyn Decoder, folder: &Path) -> Result<()> {

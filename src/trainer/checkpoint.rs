@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::{TrainData, TrainError, TrainSpec, average::Average, optimizer::AdamW, schedule::Plateaus};
@@ -200,6 +201,17 @@ fn hash_validation(hasher: &mut blake3::Hasher, data: &TrainData) {
 pub fn find(run: &Path, name: &str) -> Option<PathBuf> {
     let folder = run.join("checkpoints");
     [folder.join(name), aside(&folder, name)].into_iter().find(|path| path.join("state.json").exists())
+}
+
+/// The state of a checkpoint whose files can all be read; what they hold is not compared with anything.
+pub(super) fn sound(checkpoint: &Path) -> Option<TrainState> {
+    let tensors = |name: &str| {
+        let whole = |bytes: Vec<u8>| SafeTensors::deserialize(&bytes).is_ok();
+        fs::read(checkpoint.join(name)).is_ok_and(whole)
+    };
+    let trained = !checkpoint.join(TRAINED).exists() || tensors(TRAINED);
+    let sound = trained && tensors("model.safetensors") && tensors("optimizer.safetensors");
+    TrainState::read(checkpoint).ok().filter(|_| sound)
 }
 
 /// Which of its checkpoints a training goes on from.

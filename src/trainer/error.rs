@@ -246,13 +246,17 @@ impl TrainError {
         if !damaged {
             return self;
         }
-        let best = super::find_checkpoint(run, "best").filter(|_| which == Resume::Last);
-        let hint = match best.and_then(|best| TrainState::read(&best).ok()) {
-            Some(state) => format!(
-                "`--resume=best` goes on from the best checkpoint, step {}; what is left of the last one is kept beside it",
-                state.step
-            ),
-            None => {
+        let (other, says) = match which {
+            Resume::Last => ("best", "`--resume=best` goes on from the best checkpoint"),
+            Resume::Best => ("last", "`--resume` goes on from the last checkpoint"),
+        };
+        let other = super::find_checkpoint(run, other).and_then(|other| super::checkpoint::sound(&other));
+        let hint = match (other, which) {
+            (Some(state), Resume::Last) => {
+                format!("{says}, step {}; what is left of the last one is kept beside it", state.step)
+            }
+            (Some(state), Resume::Best) => format!("{says}, step {}", state.step),
+            (None, _) => {
                 "the run has no other checkpoint: put a copy of this one in its place, or start another run".to_owned()
             }
         };

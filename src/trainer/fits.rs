@@ -127,15 +127,19 @@ mod tests {
         decoder::short::{Room, Short},
         progress::Silent,
         trainer::{
-            Hooks, Schedule, Score,
-            tests::{data, spec},
+            Hooks, Precision, Schedule, Score,
+            tests::{data, small, spec},
             train,
         },
     };
 
     /// What a training says on a device with room for so much.
     fn said(spec: &TrainSpec, room: Room) -> String {
-        let mut decoder = Short::new(room);
+        said_by("lstm", spec, room)
+    }
+
+    fn said_by(kind: &str, spec: &TrainSpec, room: Room) -> String {
+        let mut decoder = Short::new(&small(kind), room);
         let (name, text) = (|row: u32| row.to_string(), |_: &[u32]| String::new());
         let score = |_: &[(u32, String)]| Ok(Score { value: 1.0, shown: vec![] });
         let reward = |captions: &[(u32, &[u32])]| Ok(vec![0.5; captions.len()]);
@@ -159,6 +163,9 @@ mod tests {
         `cpu` has too little memory for `train.batch` = `12`
         hint: the images of 3 captions fit, each sampled 3 times: `train.batch` = 3 with `train.accumulation` = 4 learns in steps of the same size; fewer `train.scst.samples` take less
         ");
+        // What did not fit was computed in bf16: what would is sampled with the f32 weights again.
+        let halved = TrainSpec { precision: Precision::Bf16, ..rewarded.clone() };
+        assert_eq!(said_by("gpt2", &halved, Room::Captions(10)), said(&rewarded, Room::Captions(10)));
         insta::assert_snapshot!(said(&rewarded, Room::Captions(2)), @r"
         `cpu` has too little memory for `train.batch` = `12`
         hint: not even one image fits, sampled 3 times: lower `train.scst.samples`, take a smaller decoder, or a column of fewer vectors

@@ -55,10 +55,24 @@ pub(super) fn gradients(
     if !half {
         return decoder.gradients(prefix, captions, scoring);
     }
-    decoder.params_mut().compute_in_half(true);
-    let found = decoder.gradients(&prefix.to_kind(Kind::BFloat16), captions, scoring);
-    decoder.params_mut().compute_in_half(false);
-    found
+    InHalf::new(decoder).0.gradients(&prefix.to_kind(Kind::BFloat16), captions, scoring)
+}
+
+/// A decoder that computes in bf16 until this is dropped, by a panic too: where memory runs out, what would fit is tried with it.
+struct InHalf<'a>(&'a mut dyn Decoder);
+
+impl<'a> InHalf<'a> {
+    fn new(decoder: &'a mut dyn Decoder) -> Self {
+        let halved = Self(decoder);
+        halved.0.params_mut().compute_in_half(true);
+        halved
+    }
+}
+
+impl Drop for InHalf<'_> {
+    fn drop(&mut self) {
+        self.0.params_mut().compute_in_half(false);
+    }
 }
 
 #[cfg(test)]

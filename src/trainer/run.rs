@@ -81,13 +81,15 @@ impl<'a> Run<'a> {
         let mut average = Average::new(decoder.params(), spec);
         let state = state(decoder, &mut optimizer, average.as_mut(), spec, data, folder, resume, hooks)?;
         let plan = Plan::new(spec, data.captions.len());
+        // Before the rows are held: what is held leaves room for it.
+        let gradient = decoder.params().flat().zeros_like();
         let held = fits::hold(decoder, spec, data)?.map(|(held, line)| {
             hooks.progress.line(&line);
             held
         });
         let loader = loader(spec, data, plan, state.step, held.is_some(), decoder.params().device())?;
         Ok(Self {
-            gradient: decoder.params().flat().zeros_like(),
+            gradient,
             log: Log::open(folder, state.step, spec)?,
             window: Window::default(),
             rewards: Rewards::default(),

@@ -68,7 +68,7 @@ pub(super) fn spec() -> TrainSpec {
     }
 }
 
-fn small(kind: &str) -> DecoderSpec {
+pub(super) fn small(kind: &str) -> DecoderSpec {
     let lstm = LstmSpec { embedding: 32, hidden: 32, layers: 2, dropout: 0.2, ..LstmSpec::default() };
     let attention = AttentionLstmSpec {
         width: 16,

@@ -219,7 +219,7 @@ fn results_that_do_not_fit_their_annotations() {
     hint: a results file holds one caption an image
     "#);
     insta::assert_snapshot!(place.icecap("evaluate other.json --annotations truth.json").bad(), @r#"
-    error: `other.json` captions 1 images that `truth.json` doesn't have: 7
+    error: `other.json` captions 1 image that `truth.json` doesn't have: 7
     hint: give the annotations of the same split
     "#);
     insta::assert_snapshot!(place.icecap("evaluate broken.json --annotations truth.json").bad(), @r#"

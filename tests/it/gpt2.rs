@@ -83,6 +83,14 @@ fn pretrained_weights_are_trained_resumed_heard_and_exported() {
     place.write("out/.icecap-export/model.safetensors", "half");
     place.write("out/.icecap-export/scales.safetensors", "of another run");
     place.write("out/config.json", "moved already");
+    place.write("out/notes.txt", "somebody's own");
+    let refused = place.icecap("export-run run -o out").bad();
+    assert!(refused.contains("the folder `out` is not empty"), "{refused}");
+    assert_eq!(
+        (place.read("out/notes.txt"), place.read("out/config.json")),
+        ("somebody's own".into(), "moved already".into())
+    );
+    std::fs::remove_file(place.path("out/notes.txt")).expect("removed");
     place.icecap("export-run run -o out").good();
     let mut files: Vec<String> = crate::support::files(&place.path("out")).into_iter().map(|(name, _)| name).collect();
     files.sort();

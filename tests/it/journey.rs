@@ -129,9 +129,23 @@ fn a_killed_training_resumes_to_the_same_weights() {
         assert!(bytes("whole") == bytes("killed"), "{name} differs");
     }
     let last = place.path("killed/checkpoints/last/model.safetensors");
+    let weights = std::fs::read(&last).expect("a checkpoint");
     std::fs::write(&last, "cut short").expect("a damaged checkpoint");
     let refused = place.icecap(&format!("{line} --run killed --resume")).bad();
     assert!(refused.contains("last/model.safetensors`") && refused.contains("`--resume=best`"), "{refused}");
+    // Each checkpoint is named as the other's way out, as long as it is one.
+    let best = place.path("killed/checkpoints/best/optimizer.safetensors");
+    let moments = std::fs::read(&best).expect("a checkpoint");
+    std::fs::write(&best, "cut short").expect("a damaged checkpoint");
+    for resume in ["--resume", "--resume=best"] {
+        let refused = place.icecap(&format!("{line} --run killed {resume}")).bad();
+        assert!(refused.contains("the run has no other checkpoint"), "{refused}");
+    }
+    std::fs::write(&last, &weights).expect("the checkpoint again");
+    let refused = place.icecap(&format!("{line} --run killed --resume=best")).bad();
+    assert!(refused.contains("`--resume` goes on from the last checkpoint, step 60"), "{refused}");
+    std::fs::write(&best, moments).expect("the checkpoint again");
+    std::fs::write(&last, "cut short").expect("a damaged checkpoint");
     let said = place.icecap(&format!("{line} --run killed --resume=best")).good().err;
     assert!(said.contains("goes on from the best checkpoint") && said.contains("last.left"), "{said}");
     assert!(std::fs::read(place.path("whole/checkpoints/last/model.safetensors")).ok() == std::fs::read(&last).ok());
@@ -298,6 +312,7 @@ fn what_of_the_data_does_not_do_is_named() {
     place.write("folder.toml", place.read("folder.toml").replace("min_count = 1\n", ""));
     let said = place.icecap(&train("empty", "empty-run", file)).bad();
     assert!(said.contains("none of the 8 training captions has a word"), "{said}");
+    assert!(said.contains("captions, and at the recipe's [tokenizer]: nothing"), "{said}");
 }
 
 #[test]

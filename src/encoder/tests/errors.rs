@@ -391,6 +391,8 @@ fn runtime_and_export_messages() {
     exporting `resnet18` failed: why
     hint: how
     ");
+    // Its errors are made by the library.
+    init_runtime(None).unwrap();
     let source = || ort::Error::new("no");
     insta::assert_snapshot!(EncoderError::RuntimeStart { source: source() }, @"ONNX Runtime would not start");
     insta::assert_snapshot!(EncoderError::Run { source: source() }, @"the encoder failed on a batch");

@@ -36,7 +36,10 @@ pub enum EvaluateError {
     },
     /// Images without references.
     #[error(
-        "`{}` captions {count} images that `{}` doesn't have: {ids}\nhint: give the annotations of the same split", results.display(), annotations.display()
+        "`{}` captions {count} {} that `{}` doesn't have: {ids}\nhint: give the annotations of the same split",
+        results.display(),
+        if *count == 1 { "image" } else { "images" },
+        annotations.display()
     )]
     Unknown {
         /// The results.

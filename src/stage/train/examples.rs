@@ -46,7 +46,7 @@ hint: {hint}",
     /// Captions of nothing.
     #[error(
         "none of the {captions} training captions has a word, as the tokenizer sees words
-hint: look at the data set's captions, and at the          recipe's [tokenizer]: nothing is learned from empty captions"
+hint: look at the data set's captions, and at the recipe's [tokenizer]: nothing is learned from empty captions"
     )]
     NoWords {
         /// Captions of the training images.

@@ -4,13 +4,13 @@
 #     CACHE=caches/flickr8k benches/gpu_train.sh          on a GPU machine, from a checkout that is built
 #     DEVICE=cpu STEPS=6 CACHE=.. benches/gpu_train.sh    the rehearsal, minutes
 #
-# CACHE is the cache of pipelines/flickr8k-attention.toml (its column avgpool is enough). Where there is no cargo, carry these and
+# CACHE is the cache of pipelines/flickr8k-attention.toml (`right` and `wait` read it). Where there is no cargo, carry these and
 # name them: ICECAP (the release binary), ICECAP_SPEED (the built tests of the library), LD_LIBRARY_PATH (libtorch, CUDA, cuDNN).
-# PYTHON needs torch and transformers. WHAT picks among: right lstm small 124M large compiled.
+# PYTHON needs torch and transformers. WHAT picks among: right wait lstm small 124M large compiled.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 device=${DEVICE:-cuda} steps=${STEPS:-100} icecap=${ICECAP:-target/release/icecap} python=${PYTHON:-.venv/bin/python}
-what=${WHAT:-right lstm small 124M large compiled}
+what=${WHAT:-right wait lstm small 124M large compiled}
 [ -x "$(command -v "$python")" ] || python=python3
 # torch on Hopper cards plans cuDNN's attention anew for each shape; icecap sets this itself, and PyTorch gains by it too here.
 export TORCH_CUDNN_SDPA_DEPRIORITIZED=1
@@ -53,6 +53,20 @@ for kind in ("gpt2", "lstm", "attention-lstm"):
 P
 fi
 unset NVIDIA_TF32_OVERRIDE
+if asked wait; then # how long the device waited for rows: held on it, and gathered from the cache
+  for hold in true false; do
+    run=$work/wait-$hold
+    "$icecap" train pipelines/flickr8k-attention.toml --cache "${CACHE:?names a cache}" --run "$run" --device "$device" \
+      --set "train.steps=$((4 * steps))" --set "train.log_every=$((2 * steps))" --set train.validate_every=1000 --set "train.hold=$hold" \
+      > "$run.out" 2>&1 || tail -5 "$run.out"
+    "$python" - "$run/metrics.jsonl" "$hold" <<'P'
+import json, sys
+line = [line for line in map(json.loads, open(sys.argv[1])) if "waited" in line][-1]
+where = "held on the device" if sys.argv[2] == "true" else "gathered from the cache"
+print(f"attention-lstm, 7x7 {where}: {line['tokens_per_second']:.0f} tokens/s, waited {100 * line['waited']:.2f}% of a step", flush=True)
+P
+  done
+fi
 asked lstm && "$python" benches/train_lstm_torch.py --device "$device" --steps "$steps"
 asked small && for precision in f32 $half; do
   echo "gpt2 small, $precision:"; "$python" benches/train_gpt2_torch.py --model small --device "$device" --precision $precision --steps "$steps" --rounds 1

@@ -54,21 +54,28 @@ pub(super) fn first(tensor: &Tensor, count: i64) -> Tensor {
 }
 
 impl Cell {
-    /// Runs a layer over packed steps `[P, input]` cut as `active` says, from zeros, by torch's own LSTM (cuDNN's on a GPU).
-    ///
-    /// Returns all hidden states `[P, H]`.
-    pub fn run(&self, params: &Params, inputs: &Tensor, active: &[i64]) -> Tensor {
-        let parts = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh].map(|handle| params.get(handle));
-        // In one piece, as cuDNN wants them.
-        let flat = Tensor::cat(&parts.map(|part| part.reshape(-1)), 0);
+    /// All its parameters, in the order of [`Cell::in_one_piece`].
+    pub fn handles(&self) -> [Handle; 4] {
+        [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
+    }
+
+    /// The weights in one piece, as cuDNN wants them.
+    pub fn in_one_piece(parts: &[Tensor; 4]) -> [Tensor; 4] {
+        let flat = Tensor::cat(&parts.each_ref().map(|part| part.reshape(-1)), 0);
         let mut start = 0;
-        let weights = parts.map(|part| {
+        parts.each_ref().map(|part| {
             let count = part.numel() as i64;
             start += count;
             flat.narrow(0, start - count, count).view(part.size().as_slice())
-        });
-        let zeros = || Tensor::zeros([1, active[0], parts[1].size()[1]], (Kind::Float, inputs.device()));
-        let (first, sizes) = ([zeros(), zeros()], Tensor::from_slice(active));
-        Tensor::lstm_data(inputs, &sizes, &first, &weights, true, 1, 0.0, true, false).0
+        })
     }
+}
+
+/// Runs a layer with `weights` over packed steps `[P, input]` cut as `active` says, from zeros, by torch's own LSTM (cuDNN's on a GPU).
+///
+/// Returns all hidden states `[P, H]`.
+pub(super) fn run(weights: &[Tensor; 4], inputs: &Tensor, active: &[i64]) -> Tensor {
+    let zeros = Tensor::zeros([1, active[0], weights[1].size()[1]], (Kind::Float, inputs.device()));
+    let first = [zeros.shallow_clone(), zeros];
+    Tensor::lstm_data(inputs, &Tensor::from_slice(active), &first, weights, true, 1, 0.0, true, false).0
 }

@@ -6,7 +6,7 @@ use super::{
     ColumnInput, Decoder, LstmSpec, Params, ParamsBuilder, Prefix, Scoring, State,
     cell::{self, Cell},
     dropout::Dropout,
-    gradients::{Gradients, by_torch, leaf, stand_in},
+    gradients::{Gradients, leaf, stand_in},
     lstm_tape::LayerTape,
     mapping::Mapping,
     words::Words,
@@ -71,6 +71,35 @@ impl Lstm {
         std::iter::once(captions.count()).chain(captions.active.iter().copied()).collect()
     }
 
+    /// As [`Decoder::gradients`], for a GPU: cuDNN's layers, the output layer in closed form, and torch for the rest.
+    fn gradients_by_cudnn(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> (Tensor, Vec<Tensor>) {
+        let (active, dropout) = (Self::active(captions), Dropout::new(scoring));
+        let (given, places) = self.given(prefix, captions, &dropout);
+        let (mut states, mut weights) = (given.index_select(0, &places), vec![]);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let share = if index == 0 { 0.0 } else { self.dropout };
+            let detached = layer.handles().map(|handle| self.params.get(handle).detach());
+            // Leaves of their own: gradients of the pieces, not of the whole that they were laid into.
+            let pieces = Cell::in_one_piece(&detached).map(|piece| piece.set_requires_grad(true));
+            states = cell::run(&pieces, &dropout.apply(states, share), &active);
+            weights.push(pieces);
+        }
+        let spoken = self.words.dropped(states.narrow(0, captions.count(), captions.tokens()), &dropout);
+        let scored = self.words.score(&self.params, &spoken, captions, scoring);
+        let mut gradients = Gradients::new(&self.params);
+        let mut handles = vec![self.words.embedding()];
+        handles.extend(self.mapping.handles(&self.params));
+        let pieces: Vec<&Tensor> = weights.iter().flatten().collect();
+        let found = gradients.differentiate(&stand_in(&spoken, &scored.hidden), &pieces, &handles);
+        for (handle, part) in self.layers.iter().flat_map(Cell::handles).zip(found) {
+            gradients.add(handle, part);
+        }
+        for (handle, part) in self.words.output().into_iter().zip([scored.weight, scored.bias].into_iter().flatten()) {
+            gradients.add(handle, part);
+        }
+        (scored.loss, gradients.finish())
+    }
+
     /// One step through all layers: input `[R, E]`, rows `[h, c]` a layer.
     fn advance(&self, input: Tensor, rows: &[Tensor]) -> (Tensor, Vec<Tensor>) {
         let mut next = Vec::with_capacity(rows.len());
@@ -109,16 +138,17 @@ impl Decoder for Lstm {
         let mut states = given.index_select(0, &places); // [B + P, E], then [B + P, H]
         for (index, layer) in self.layers.iter().enumerate() {
             let share = if index == 0 { 0.0 } else { self.dropout };
-            states = layer.run(&self.params, &dropout.apply(states, share), &active);
+            let weights = Cell::in_one_piece(&layer.handles().map(|handle| self.params.get(handle).shallow_clone()));
+            states = cell::run(&weights, &dropout.apply(states, share), &active);
         }
         let spoken = states.narrow(0, captions.count(), captions.tokens()); // [P, H]
         self.words.loss(&self.params, &spoken, captions, scoring, &dropout)
     }
 
-    /// torch differentiates both ends, the layers go backward in closed form. On a GPU cuDNN's layers do, a kernel for many steps.
+    /// torch differentiates both ends, the layers go backward in closed form.
     fn gradients(&self, prefix: &Prefix, captions: &Captions, scoring: Scoring) -> (Tensor, Vec<Tensor>) {
         if self.params.device() != Device::Cpu {
-            return by_torch(&self.params, &self.loss(prefix, captions, scoring));
+            return self.gradients_by_cudnn(prefix, captions, scoring);
         }
         let (active, dropout) = (Self::active(captions), Dropout::new(scoring));
         let mut layers: Vec<(Tensor, LayerTape, Tensor)> = vec![];
@@ -171,5 +201,41 @@ impl Decoder for Lstm {
         let words = self.words.embed(&self.params, tokens, &Dropout::none());
         let (hidden, rows) = self.advance(words, &state.rows);
         (self.words.logits(&self.params, &hidden), State { images: vec![], rows })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::gradients::by_torch, *};
+    use crate::{batch::Vectors, decoder::Special};
+
+    /// What is done on a GPU gives the gradients of the same loss; cuDNN's part is torch's own here.
+    #[test]
+    fn gradients_for_a_gpu_are_torchs_own() {
+        let column = |name: &str, vectors| ColumnInput { name: name.into(), vectors, width: 5 };
+        let vectors = |vectors: i64| {
+            let data = (Tensor::arange(2 * vectors * 5, (Kind::Float, Device::Cpu)) * 0.7).sin();
+            Vectors { data: data.view([2, vectors, 5]), present: None }
+        };
+        let special = Special { bos: 1, eos: 2, unk: None, pad: 0 };
+        let captions = Captions::pack(&[(1, &[4, 5, 6, 7]), (0, &[8, 4]), (1, &[])], special, 40);
+        for (counts, tied) in [(&[3][..], false), (&[3, 1], true)] {
+            let spec = LstmSpec { embedding: 6, hidden: 6, layers: 2, tied, ..LstmSpec::default() };
+            let inputs: Vec<_> = counts.iter().zip(["a", "b"]).map(|(&count, name)| column(name, count)).collect();
+            let decoder = Lstm::new(&spec, &inputs, 11, 3, Device::Cpu);
+            let prefix = Prefix { columns: counts.iter().map(|&count| vectors(count)).collect() };
+            for dropout in [None, Some(3)] {
+                let scoring = Scoring { dropout, label_smoothing: 0.1 };
+                let (loss, expected) = by_torch(&decoder.params, &decoder.loss(&prefix, &captions, scoring));
+                let (found_loss, found) = decoder.gradients_by_cudnn(&prefix, &captions, scoring);
+                let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+                assert!(apart(&loss, &found_loss) < 1e-6);
+                for ((name, expected), found) in decoder.params.names().zip(&expected).zip(&found) {
+                    let apart = apart(expected, found);
+                    assert!(apart < 1e-6, "{name}, {tied}, {dropout:?}: {apart:e}");
+                    assert!(expected.abs().max().double_value(&[]) > 1e-5, "{name} learns nothing");
+                }
+            }
+        }
     }
 }

@@ -88,6 +88,12 @@ impl Mapping {
 
     /// sum(W x + b + type) over the vectors that are there, by their number.
     fn linear_mean(&self, params: &Params, prefix: &Prefix) -> Tensor {
+        if let ([vectors], [(weight, bias, None)]) = (&prefix.columns[..], &self.columns[..])
+            && vectors.present.is_none()
+        {
+            let mean = vectors.data.mean_dim(1, false, Kind::Float); // [N, D]
+            return mean.linear(params.get(*weight), Some(params.get(*bias)));
+        }
         let mut sums: Vec<Tensor> = vec![];
         let mut counts: Vec<Tensor> = vec![];
         for (vectors, &(weight, bias, kind)) in prefix.columns.iter().zip(&self.columns) {

@@ -22,6 +22,7 @@ mod generate;
 mod gpt2;
 mod gradients;
 mod half;
+mod head;
 mod lstm;
 mod lstm_tape;
 mod mapping;

@@ -275,12 +275,38 @@ impl Params {
     /// ones take the place of what it held, others are added.
     pub fn accumulate(&self, gradients: &[Tensor], weight: f64, first: bool, sum: &Tensor) {
         let _guard = tch::no_grad_guard();
+        if first && weight == 1.0 {
+            return self.lay_out(gradients, sum);
+        }
         for ((entry, &offset), gradient) in self.entries.iter().zip(&self.offsets).zip(gradients) {
             let mut place = sum.narrow(0, offset, entry.numbers()).view(entry.shape.as_slice());
-            match first {
-                true if weight == 1.0 => place.copy_(gradient),
-                true => place.copy_(&(gradient.to_kind(Kind::Float) * weight)),
-                false => drop(place.g_add_(&(gradient.to_kind(Kind::Float) * weight))),
+            let part = gradient.to_kind(Kind::Float) * weight;
+            if first {
+                place.copy_(&part);
+            } else {
+                let _ = place.g_add_(&part);
+            }
+        }
+    }
+
+    /// Gradients into a buffer: those that lie side by side and are of one kind at once, which on a GPU is a kernel and not one for each.
+    fn lay_out(&self, gradients: &[Tensor], buffer: &Tensor) {
+        let mut order: Vec<usize> = (0..gradients.len()).collect();
+        order.sort_unstable_by_key(|&at| self.offsets[at]);
+        for run in order.chunk_by(|&one, &next| gradients[one].kind() == gradients[next].kind()) {
+            let (kind, start) = (gradients[run[0]].kind(), self.offsets[run[0]]);
+            let (mut parts, mut end) = (vec![], start);
+            for &at in run {
+                if self.offsets[at] > end {
+                    parts.push(Tensor::zeros([self.offsets[at] - end], (kind, buffer.device())));
+                }
+                parts.push(gradients[at].reshape(-1));
+                end = self.offsets[at] + self.entries[at].numbers();
+            }
+            let mut place = buffer.narrow(0, start, end - start);
+            match kind {
+                Kind::Float => drop(Tensor::cat_out(&place, &parts, 0)),
+                _ => place.copy_(&Tensor::cat(&parts, 0)),
             }
         }
     }

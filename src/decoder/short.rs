@@ -55,6 +55,10 @@ impl Decoder for Short {
         self.inner.vocab()
     }
 
+    fn limit(&self) -> Option<usize> {
+        self.inner.limit()
+    }
+
     fn halves(&self) -> bool {
         self.inner.halves()
     }

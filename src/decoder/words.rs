@@ -2,7 +2,11 @@
 
 use tch::{Kind, Reduction, Tensor};
 
-use super::{Handle, Init, Params, ParamsBuilder, Scoring, dropout::Dropout};
+use super::{
+    Handle, Init, Params, ParamsBuilder, Scoring,
+    dropout::Dropout,
+    head::{self, Head, Scored},
+};
 use crate::batch::Captions;
 
 /// The embedding and the output layer.
@@ -55,6 +59,18 @@ impl Words {
         hidden.linear(weight, Some(params.get(self.bias)))
     }
 
+    /// The same loss with its gradients in closed form, after hidden states `[P, H]` that dropout was applied to.
+    pub fn score(&self, params: &Params, hidden: &Tensor, captions: &Captions, scoring: Scoring) -> Scored {
+        let [weight, bias] = self.output().map(|handle| params.get(handle).detach());
+        let head = Head { weight: &weight, bias: Some(&bias), trained: true };
+        head::score(&hidden.detach(), head, captions, scoring.label_smoothing)
+    }
+
+    /// What stands before the output layer.
+    pub fn dropped(&self, hidden: Tensor, dropout: &Dropout) -> Tensor {
+        dropout.apply(hidden, self.dropout)
+    }
+
     /// The mean cross entropy of the captions' targets after hidden states `[P, H]`, each times its weight where there are
     /// weights: logits only where there is a target.
     pub fn loss(
@@ -65,7 +81,7 @@ impl Words {
         scoring: Scoring,
         dropout: &Dropout,
     ) -> Tensor {
-        let hidden = dropout.apply(hidden.shallow_clone(), self.dropout);
+        let hidden = self.dropped(hidden.shallow_clone(), dropout);
         mean_loss(&self.logits(params, &hidden), captions, scoring.label_smoothing)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Part, Resume, TrainState};
+use super::{Part, Resume};
 use crate::{
     batch::LoaderError,
     decoder::{DecoderError, Gpt2Error},

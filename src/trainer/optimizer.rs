@@ -8,7 +8,10 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use super::{TrainSpec, fused, validate::number};
-use crate::decoder::{DecoderError, Params, read_tensors, write_tensors};
+use crate::{
+    batch::sent,
+    decoder::{DecoderError, Params, read_tensors, write_tensors},
+};
 
 /// Added to the root of the second moment (Kingma and Ba 2015).
 const EPSILON: f64 = 1e-8;
@@ -42,14 +45,17 @@ impl AdamW {
     pub fn step(&mut self, params: &mut Params, gradient: &mut Tensor, loss: &Tensor, rate: f64, step: u64) -> Stepped {
         let _guard = tch::no_grad_guard();
         let norm = gradient.norm();
-        let finite = (&norm + loss).isfinite().to_kind(Kind::Float); // 1 or 0
-        let scale = if self.clip > 0.0 { (self.clip / (&norm + 1e-6)).clamp_max(1.0) } else { norm.ones_like() };
+        let both = &norm + loss;
+        let finite = (&both - &both).eq(0.0).to_kind(Kind::Float); // 1 or 0
         if norm.device() != Device::Cpu {
-            let scale = scale.nan_to_num(0.0, 0.0, 0.0);
-            let _ = gradient.nan_to_num_(0.0, 0.0, 0.0).g_mul_(&scale);
+            if self.clip > 0.0 {
+                let _ = gradient.g_div_(&excess(&norm, self.clip));
+            }
+            let _ = gradient.nan_to_num_(0.0, 0.0, 0.0);
             self.update(params, gradient, &finite, rate, step);
         } else if number(&finite) != 0.0 {
-            self.update_on_host(params, gradient, number(&scale), rate, step);
+            let scale = if self.clip > 0.0 { 1.0 / number(&excess(&norm, self.clip)) } else { 1.0 };
+            self.update_on_host(params, gradient, scale, rate, step);
         }
         Stepped { norm, finite }
     }
@@ -75,24 +81,36 @@ impl AdamW {
         }
     }
 
-    /// The same as tensor operations, in few passes over the buffers; nothing changes where `finite` is 0.
+    /// The same as tensor operations, in few passes over the buffers and with few kernels; nothing changes where `finite` is 0.
     fn update(&mut self, params: &Params, gradient: &Tensor, finite: &Tensor, rate: f64, step: u64) {
         let [beta1, beta2] = self.betas;
         let count = (step + 1).min(i32::MAX as u64) as i32;
-        let _ = self.mean.lerp_tensor_(gradient, &(finite * (1.0 - beta1)));
-        let _ = self.square.lerp_tensor_(&gradient.square(), &(finite * (1.0 - beta2)));
-        let root = self.square.sqrt();
         let correction = (1.0 - beta2.powi(count)).sqrt();
-        for part in params.parts() {
+        for (index, part) in params.parts().iter().enumerate() {
             let rate = rate * part.scale;
+            // What the mean is divided by: (root / correction + epsilon) / -rate, infinite where the step is to change nothing.
+            let against = -(1.0 - beta1.powi(count)) / rate;
+            // Three numbers as they are where `finite` is 0, what is added where it is 1, and two more: sent at once.
+            let numbers = [
+                [0.0, 0.0, 1.0],
+                [1.0 - beta1, 1.0 - beta2, -rate * self.decay],
+                [against / correction, EPSILON * against, 0.0],
+            ];
+            let numbers =
+                sent(&numbers.as_flattened().iter().map(|&number| number as f32).collect::<Vec<_>>(), finite.device());
+            let row = |at: i64| numbers.narrow(0, 3 * at, 3);
+            let weights = row(0).addcmul(&row(1), finite);
+            if index == 0 {
+                let _ = self.mean.lerp_tensor_(gradient, &weights.get(0));
+                let _ = self.square.lerp_tensor_(&gradient.square(), &weights.get(1));
+            }
             if rate == 0.0 {
                 continue;
             }
-            let _ = cut(params.flat(), part.start, part.decayed).g_mul_(&(1.0 - finite * (rate * self.decay)));
-            // What the mean is divided by: (root / correction + epsilon) / -rate, infinite where the step is to change nothing.
-            let against = -(1.0 - beta1.powi(count)) / rate;
-            let (least, factor) = (finite.reciprocal() * (EPSILON * against), finite.full_like(against / correction));
-            let below = least.addcmul(&cut(&root, part.start, part.length), &factor);
+            let _ = cut(params.flat(), part.start, part.decayed).g_mul_(&weights.get(2));
+            let least = row(2).get(1) / finite;
+            let root = cut(&self.square, part.start, part.length).sqrt();
+            let below = least.addcmul(&root, &row(2).get(0));
             let _ =
                 cut(params.flat(), part.start, part.length).addcdiv_(&cut(&self.mean, part.start, part.length), &below);
         }
@@ -122,6 +140,11 @@ impl AdamW {
         let both: [Vec<_>; 2] = [moment("mean", &self.mean), moment("square", &self.square)];
         both.into_iter().flatten().collect()
     }
+}
+
+/// How many times `clip` the norm is, at least once: what a gradient is divided by (as torch's `clip_grad_norm_` has it).
+fn excess(norm: &Tensor, clip: f64) -> Tensor {
+    ((norm + 1e-6) * (1.0 / clip)).clamp_min(1.0)
 }
 
 /// A stretch of a buffer, sharing its memory.

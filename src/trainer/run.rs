@@ -231,7 +231,7 @@ impl<'a> Run<'a> {
         let rewards = self.spec.rewards_at(self.plan.epoch(step)).is_some();
         let size = |batch: &Batch| if rewards { batch.rows.len() as i64 } else { batch.captions.tokens() };
         let (all, mut tokens): (i64, i64) = (loaded.iter().map(size).sum(), 0);
-        let mut total = Tensor::zeros([], (Kind::Float, device));
+        let mut total: Option<Tensor> = None;
         for (index, batch) in loaded.into_iter().enumerate() {
             let share = size(&batch) as f64 / all as f64;
             let prefix = self.held.as_ref().map_or(batch.prefix, |held| held.gather(&batch.rows)).to_device(device);
@@ -240,10 +240,11 @@ impl<'a> Run<'a> {
                 self.lesson(step, salt, &prefix, batch.captions.to_device(device), &batch.rows)?;
             let (loss, gradients) = precision::gradients(self.decoder, self.half, &prefix, &captions, scoring);
             self.decoder.params().accumulate(&gradients, share, index == 0, &self.gradient);
-            total += loss * share;
+            let part = if share == 1.0 { loss } else { loss * share };
+            total = Some(total.map_or_else(|| part.shallow_clone(), |total| total + &part));
             tokens += captions.tokens();
         }
-        Ok((total, tokens as u64))
+        Ok((total.unwrap_or_else(|| Tensor::zeros([], (Kind::Float, device))), tokens as u64))
     }
 
     /// What is learned of a batch: its captions, with some words of the decoder's own, or sampled and rewarded ones.

@@ -37,7 +37,7 @@ pub(super) fn attend([query, key, value]: [&Tensor; 3], mask: &Mask, share: f64,
 }
 
 /// Minus infinity where a key comes after the query, `[count, ahead + count]`; all of the first `ahead` keys are seen.
-fn past(count: i64, ahead: i64, device: Device) -> Tensor {
+pub(super) fn past(count: i64, ahead: i64, device: Device) -> Tensor {
     Tensor::full([count, ahead + count], f64::NEG_INFINITY, (Kind::Float, device)).triu(ahead + 1)
 }
 

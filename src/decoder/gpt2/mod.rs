@@ -12,10 +12,10 @@ mod block;
 mod config;
 mod error;
 mod files;
-mod head;
 mod images;
 mod look;
 mod mapper;
+mod padded;
 mod speak;
 mod spec;
 #[cfg(test)]
@@ -30,6 +30,7 @@ use super::{
     ColumnInput, Decoder, DecoderError, Handle, Init, Params, ParamsBuilder, Prefix, Scoring, Special, State,
     dropout::Dropout,
     gradients::{Gradients, leaf, stand_in},
+    head::{self, Head},
     words::mean_loss,
 };
 use crate::batch::Captions;
@@ -58,6 +59,8 @@ pub struct Gpt2 {
     mark: Handle,
     blocks: Vec<Block>,
     last: Norm,
+    /// Captions of a training step lie padded side by side, not packed: on a GPU.
+    padded: bool,
 }
 
 /// What the blocks of a training step share.
@@ -98,7 +101,8 @@ impl Gpt2 {
         builder.freeze(spec.freeze == Freeze::Lm);
         let last = Norm::declare(&mut builder, "ln_f", width, sizes.epsilon);
         let params = builder.build(device);
-        let decoder = Self { params, spec: spec.clone(), sizes, tokens, images, words, places, mark, blocks, last };
+        let (spec, padded) = (spec.clone(), device != Device::Cpu);
+        let decoder = Self { params, spec, sizes, tokens, images, words, places, mark, blocks, last, padded };
         decoder.check_positions()?;
         Ok(decoder)
     }
@@ -138,6 +142,9 @@ impl Gpt2 {
 
     /// The states that the words end in, `[P, W]`.
     fn body(&self, prefix: &Prefix, captions: &Captions, words: &Tensor, dropout: &Dropout) -> Tensor {
+        if self.padded {
+            return self.padded_body(prefix, captions, words, dropout);
+        }
         let (images, hidden) = self.image_rows(prefix, dropout);
         let layout = Layout::new(captions, self.params.device());
         let mut words = self.word_rows(captions, &layout, words, dropout);
@@ -279,7 +286,8 @@ impl Decoder for Gpt2 {
         let words = leaf(&pick(&weight, &captions.words)); // [U, W]
         let hidden = self.body(prefix, captions, &words, &Dropout::new(scoring));
         let trained = self.words.index().is_some();
-        let scored = head::score(&hidden.detach(), &weight, captions, scoring.label_smoothing, trained);
+        let head = Head { weight: &weight, bias: None, trained };
+        let scored = head::score(&hidden.detach(), head, captions, scoring.label_smoothing);
         let handles: Vec<Handle> = self.params.handles().filter(|handle| *handle != self.words).collect();
         let others: &[&Tensor] = if trained { &[&words] } else { &[] };
         let mut gradients = Gradients::new(&self.params);

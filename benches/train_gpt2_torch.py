@@ -109,9 +109,9 @@ def train(name, together, args, attention, compiled=False):
     print(f"torch  {label:28} {tokens / wall:8.0f} tokens/s  {tokens / used:8.0f} tokens per CPU second", flush=True)
 
 
-def ceiling():
+def ceiling(device):
     """bf16 operations a second of a large product on this GPU."""
-    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    a, b = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(2))
     for at in range(13):
         if at == 3:
             torch.cuda.synchronize()
@@ -163,11 +163,14 @@ def main():
                 if args.compile:
                     train(name, together, args, "sdpa", compiled=True)
             done = subprocess.run(command, check=True, env={**os.environ, **settings, "ICECAP_MODEL": name}, stdout=subprocess.PIPE, text=True)
-            lines = [line for line in done.stdout.splitlines() if line.startswith("icecap")]
-            print("\n".join(lines), flush=True)
+            found = [re.search(r"icecap .* ([0-9.]+) tokens/s.*", line) for line in done.stdout.splitlines()]
+            found = [match for match in found if match]
+            if not found:
+                raise SystemExit(f"{' '.join(command)} measured nothing:\n{done.stdout}")
+            print("\n".join(match.group(0) for match in found), flush=True)
             if args.device != "cpu" and args.precision == "bf16":
-                speed = float(re.search(r"([0-9.]+) tokens/s", lines[-1]).group(1))
-                most = ceiling()
+                speed = float(found[-1].group(1))
+                most = ceiling(args.device)
                 share = 100 * speed * operations(name) / most
                 print(f"       {share:.1f}% of the {most / 1e12:.0f} TFLOP/s of a bf16 product of 8192 x 8192 here (one an image)", flush=True)
 

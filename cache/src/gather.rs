@@ -75,13 +75,6 @@ impl ColumnReader {
         }
     }
 
-    /// Asks the kernel to read the column into memory in the background.
-    pub fn prefetch(&self) {
-        for shard in self.shards.iter().flatten() {
-            shard.map().read_soon(0..shard.map().bytes().len());
-        }
-    }
-
     /// Asks the kernel to read the pages of some rows in the background: those of the next batch. Neighbours that follow one
     /// another in `rows` are asked for at once.
     pub fn prefetch_rows(&self, rows: &[u32]) {

@@ -13,8 +13,9 @@ use memmap2::{Advice, Mmap, MmapRaw, UncheckedAdvice};
 #[cfg(target_arch = "x86_64")]
 const LOAD_BYTES: usize = 4096;
 
-/// Bytes asked for at once: of a longer range Linux reads no more than the disk's `read_ahead_kb`, which is 128 by default, and
-/// forgets the rest. Half of that, as a range that begins within a page takes in all of it.
+/// Bytes asked for at once: of a longer range Linux reads no more than the disk's `read_ahead_kb` (128 by default) and
+/// forgets the rest. Half of that, as a range that begins within a page takes in all of it. A disk with a smaller one still gets
+/// what is read itself, only later.
 const ASKED_BYTES: usize = 64 << 10;
 
 /// A file mapped for reading. An empty file maps to no bytes.

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of decoders, losses or files: a [`Column`] is anything that can copy rows out, and a caption is a list of
 //! token numbers. Captions are packed longest first and time-major instead of padded: at each step the captions still
-//! being spoken are a prefix of the batch, so that no kernel ever touches padding.
+//! being spoken are a prefix of the batch, so that no kernel touches padding (but of GPT-2 on a GPU, which pads them itself).
 //!
 //! Shapes: `N` images, `K` vectors an image, `D` their width, `B` captions, `T` steps, `P` tokens of the batch (the sum of
 //! the captions' lengths), `U` distinct ones.

@@ -39,21 +39,7 @@ impl Cell {
     pub fn bias(&self, params: &Params) -> Tensor {
         params.get(self.bias_ih) + params.get(self.bias_hh)
     }
-}
 
-/// Gates before their squashing `[n, 4H]` and the cell state `[n, H]` give the new hidden and cell state.
-pub(super) fn pointwise(gates: &Tensor, cell: &Tensor) -> (Tensor, Tensor) {
-    let parts = gates.chunk(4, 1);
-    let cell = parts[1].sigmoid() * cell + parts[0].sigmoid() * parts[2].tanh();
-    (parts[3].sigmoid() * cell.tanh(), cell)
-}
-
-/// The first `count` rows; the tensor itself where it has no more.
-pub(super) fn first(tensor: &Tensor, count: i64) -> Tensor {
-    if tensor.size()[0] == count { tensor.shallow_clone() } else { tensor.narrow(0, 0, count) }
-}
-
-impl Cell {
     /// All its parameters, in the order of [`Cell::in_one_piece`].
     pub fn handles(&self) -> [Handle; 4] {
         [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
@@ -69,6 +55,18 @@ impl Cell {
             flat.narrow(0, start - count, count).view(part.size().as_slice())
         })
     }
+}
+
+/// Gates before their squashing `[n, 4H]` and the cell state `[n, H]` give the new hidden and cell state.
+pub(super) fn pointwise(gates: &Tensor, cell: &Tensor) -> (Tensor, Tensor) {
+    let parts = gates.chunk(4, 1);
+    let cell = parts[1].sigmoid() * cell + parts[0].sigmoid() * parts[2].tanh();
+    (parts[3].sigmoid() * cell.tanh(), cell)
+}
+
+/// The first `count` rows; the tensor itself where it has no more.
+pub(super) fn first(tensor: &Tensor, count: i64) -> Tensor {
+    if tensor.size()[0] == count { tensor.shallow_clone() } else { tensor.narrow(0, 0, count) }
 }
 
 /// Runs a layer with `weights` over packed steps `[P, input]` cut as `active` says, from zeros, by torch's own LSTM (cuDNN's on a GPU).

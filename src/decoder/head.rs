@@ -28,6 +28,24 @@ pub(super) struct Head<'a> {
     pub trained: bool,
 }
 
+impl Head<'_> {
+    /// `[n, V']` of `hidden` `[n, W]`, in f32, by `weight` `[V', W]`: the head's own, or what it was padded to; nothing says what is padded.
+    fn logits(&self, hidden: &Tensor, weight: &Tensor) -> Tensor {
+        let (vocab, all) = (self.weight.size()[0], weight.size()[0]);
+        let logits = match self.bias {
+            Some(bias) if vocab == all && hidden.kind() == Kind::Float => return bias.addmm(hidden, &weight.tr()),
+            _ => product(hidden, &weight.tr()),
+        };
+        if let Some(bias) = self.bias {
+            let _ = logits.narrow(1, 0, vocab).g_add_(bias);
+        }
+        if all > vocab {
+            let _ = logits.narrow(1, vocab, all - vocab).fill_(f64::NEG_INFINITY);
+        }
+        logits
+    }
+}
+
 /// What the head came to.
 #[derive(Debug)]
 pub(super) struct Scored {
@@ -77,26 +95,20 @@ pub(super) fn score(hidden: &Tensor, head: Head<'_>, captions: &Captions, smooth
     let each = (smoothing > 0.0 && few).then_some(smoothing / vocab as f64);
     let at_once = if hidden.device() == Device::Cpu { AT_ONCE } else { AT_ONCE_ON_GPU };
     let (mut right, mut all, mut of_hidden) = (vec![], vec![], vec![]);
-    let (mut of_weight, mut of_bias) = (None, None);
+    let (mut of_weight, mut of_bias): (Option<Tensor>, Option<Tensor>) = (None, None);
     for start in (0..words).step_by(at_once as usize) {
         let count = at_once.min(words - start);
         let (part, target) = (hidden.narrow(0, start, count), captions.targets.narrow(0, start, count).unsqueeze(1));
-        let logits = match head.bias {
-            Some(bias) => bias.addmm(&part, &weight.tr()),
-            None => product(&part, &weight.tr()),
-        };
-        if spare > 0 {
-            let _ = logits.narrow(1, vocab, spare).fill_(f64::NEG_INFINITY);
-        }
-        let mut logits = logits.log_softmax(-1, Kind::Float); // [n, V]
-        let chosen = logits.gather(1, &target, false); // [n, 1]
+        let mut said = head.logits(&part, weight).log_softmax(-1, Kind::Float); // [n, V]
+        let chosen = said.gather(1, &target, false); // [n, 1]
         if smoothing > 0.0 {
-            all.push(logits.narrow(1, 0, vocab).mean_dim(1, true, Kind::Float));
+            all.push(said.narrow(1, 0, vocab).mean_dim(1, true, Kind::Float));
         }
         let mut slopes = match hidden.kind() {
-            Kind::Float => logits.exp_(),
-            kind => logits.exp_out(&Tensor::empty(logits.size(), (kind, logits.device()))),
+            Kind::Float => said.exp_(),
+            kind => said.exp_out(&Tensor::empty(said.size(), (kind, said.device()))),
         };
+        drop(said);
         if let Some(each) = each {
             let _ = slopes.g_sub_scalar_(each);
         }
@@ -108,8 +120,7 @@ pub(super) fn score(hidden: &Tensor, head: Head<'_>, captions: &Captions, smooth
         };
         right.push(chosen);
         if let Some(weights) = &captions.weights {
-            let share = weights.narrow(0, start, count).unsqueeze(1).to_kind(slopes.kind());
-            let _ = slopes.g_mul_(&share);
+            let _ = slopes.g_mul_(&weights.narrow(0, start, count).unsqueeze(1));
         }
         if head.trained {
             of_weight = Some(match of_weight.take() {
@@ -131,7 +142,7 @@ pub(super) fn score(hidden: &Tensor, head: Head<'_>, captions: &Captions, smooth
     let weighed = |rows: Tensor| weights.as_ref().map_or_else(|| rows.shallow_clone(), |weights| &rows * weights);
     let loss = -weighed(said).mean(Kind::Float);
     let mut of_hidden = joined(of_hidden);
-    let mut of_weight = of_weight.map(|sum: Tensor| sum.narrow(0, 0, vocab));
+    let [mut of_weight, mut of_bias] = [of_weight, of_bias].map(|sum| sum.map(|sum: Tensor| sum.narrow(0, 0, vocab)));
     if smoothing > 0.0 && each.is_none() {
         let share = smoothing / vocab as f64;
         of_hidden -= weighed(head.weight.sum_dim_intlist(0, true, Kind::Float) * share);
@@ -211,20 +222,30 @@ mod tests {
     fn in_bf16_a_vocabulary_of_any_size_is_what_it_is_in_f32() {
         tch::manual_seed(4);
         let draw = |shape: [i64; 2]| Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(Kind::BFloat16);
+        let words = AT_ONCE + 7;
+        let targets = Tensor::arange(words, (Kind::Int64, Device::Cpu)).remainder(11);
+        let advantages = Tensor::randn([words], (Kind::Float, Device::Cpu));
         for vocab in [VOCAB_MULTIPLE, 11, SMALL_VOCAB + 1] {
-            let (hidden, weight) = (draw([40, 6]), draw([vocab, 6]));
-            let captions = captions(&Tensor::arange(40, (Kind::Int64, Device::Cpu)).remainder(11), None);
-            let scored = |kind: Kind| {
-                let (hidden, weight) = (hidden.to_kind(kind), weight.to_kind(kind));
-                score(&hidden, Head { weight: &weight, bias: None, trained: true }, &captions, 0.1)
-            };
-            let (half, whole) = (scored(Kind::BFloat16), scored(Kind::Float));
-            assert!(apart(&half.loss, &whole.loss) < 0.02, "{half:?} {whole:?}");
-            assert_eq!((half.hidden.kind(), half.weight.as_ref().unwrap().kind()), (Kind::BFloat16, Kind::Float));
-            for (half, whole) in [(half.hidden, whole.hidden), (half.weight.unwrap(), whole.weight.unwrap())] {
-                assert_eq!(half.size(), whole.size());
-                let size = whole.abs().max().double_value(&[]);
-                assert!(apart(&half.to_kind(Kind::Float), &whole) < 0.02 * size);
+            let (hidden, weight, bias) = (draw([words, 6]), draw([vocab, 6]), draw([1, vocab]).view(-1));
+            for (biased, smoothing, weights) in [(false, 0.1, false), (true, 0.0, true), (true, 0.1, true)] {
+                let captions = captions(&targets, weights.then(|| advantages.shallow_clone()));
+                let scored = |kind: Kind| {
+                    let [hidden, weight, bias] = [&hidden, &weight, &bias].map(|tensor| tensor.to_kind(kind));
+                    let head = Head { weight: &weight, bias: biased.then_some(&bias), trained: true };
+                    score(&hidden, head, &captions, smoothing)
+                };
+                let (half, whole) = (scored(Kind::BFloat16), scored(Kind::Float));
+                assert!(apart(&half.loss, &whole.loss) < 0.02, "{half:?} {whole:?}");
+                assert_eq!((half.hidden.kind(), half.weight.as_ref().unwrap().kind()), (Kind::BFloat16, Kind::Float));
+                let mut pairs = vec![(half.hidden, whole.hidden), (half.weight.unwrap(), whole.weight.unwrap())];
+                pairs.extend(half.bias.zip(whole.bias));
+                assert_eq!(pairs.len(), 2 + usize::from(biased));
+                for (half, whole) in pairs {
+                    assert_eq!(half.size(), whole.size());
+                    let size = whole.abs().max().double_value(&[]);
+                    let apart = apart(&half.to_kind(Kind::Float), &whole);
+                    assert!(apart < 0.02 * size, "{vocab} {biased} {smoothing} {weights}: {apart} of {size}");
+                }
             }
         }
     }

@@ -56,6 +56,17 @@ pub(super) fn environment() -> Result<&'static Environment, EncoderError> {
     LOADED.get().map(|loaded| &loaded.environment).ok_or(EncoderError::RuntimeNotLoaded)
 }
 
+/// The process's environment, about to make a session on a GPU.
+pub(super) fn environment_for_gpu() -> Result<&'static Environment, EncoderError> {
+    let environment = environment()?;
+    // What stops a run comes back as an error. What is logged beside it is cuDNN's search for kernels: an "error" for each way of
+    // computing a layer that it lacks and does without. `ORT_LOG=error`, which ort reads, shows them.
+    if non_empty("ORT_LOG").is_none() {
+        environment.set_log_level(LogLevel::Fatal);
+    }
+    Ok(environment)
+}
+
 /// The device to use for the one asked for, with a plain line to print when that is another one.
 pub fn resolve(device: Device) -> (Device, Option<String>) {
     let (devices, mut lines) = resolve_all(&Devices::from(device));
@@ -125,11 +136,6 @@ fn start(path: &Path) -> Result<Loaded, EncoderError> {
         .with_telemetry(false)
         .build()
         .map_err(|source| EncoderError::RuntimeStart { source })?;
-    // What stops a run comes back as an error. What is logged beside it is cuDNN's search for kernels on a GPU: an "error" for each way of
-    // computing a layer that it lacks and does without. `ORT_LOG`, which ort reads, shows all of it.
-    if non_empty("ORT_LOG").is_none() {
-        environment.set_log_level(LogLevel::Fatal);
-    }
     let version = version(path).unwrap_or_else(|| "unknown".to_owned());
     let info = RuntimeInfo { path: path.to_path_buf(), version, build: ort::info().to_owned() };
     Ok(Loaded { environment, info })

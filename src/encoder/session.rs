@@ -227,7 +227,10 @@ pub fn finite(dtype: Dtype, rows: &[u8]) -> bool {
 
 /// Session options for a device; the outer error is that no runtime is loaded.
 pub(super) fn options(device: Device, intra_threads: usize) -> Result<ort::Result<SessionBuilder>, EncoderError> {
-    let environment = runtime::environment()?;
+    let environment = match device {
+        Device::Cpu => runtime::environment()?,
+        Device::Cuda(_) => runtime::environment_for_gpu()?,
+    };
     let build = || {
         let builder = Session::builder(environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?

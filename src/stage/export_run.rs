@@ -23,13 +23,17 @@ pub struct NotEmpty {
 const PARTIAL: &str = ".icecap-export";
 
 /// Writes the best checkpoint of `run` to `folder`: weights, settings and tokenizer as Hugging Face's `save_pretrained`
-/// names them, and the tensors of icecap's own beside them. Where that fails nothing is left but what lay there before.
+/// names them, and the tensors of icecap's own beside them. Where that fails nothing is left but what lay there before, or,
+/// where it fails between two files, those that may be written again.
 ///
 /// # Errors
 /// Where the folder is not empty or can't be written, or the run's decoder is of a kind that only icecap knows.
 pub fn export_run(run: &Run, folder: &Path) -> Result<()> {
     let partial = folder.join(PARTIAL);
-    let before = entries(folder).unwrap_or_default();
+    let before = match entries(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => vec![],
+        read => read.with_context(|| format!("the folder `{}` can't be read", folder.display()))?,
+    };
     if !before.is_empty() && !partial.is_dir() {
         return Err(NotEmpty { folder: folder.to_owned() }.into());
     }
@@ -39,21 +43,24 @@ pub fn export_run(run: &Run, folder: &Path) -> Result<()> {
     clear(&partial).with_context(written)?;
     let moved = write(run, decoder.as_ref(), &partial)
         .and_then(|()| publish(&partial, folder, &before).with_context(written)?.map_err(Into::into));
-    if moved.is_err() && clear(&partial).is_ok() && before.is_empty() {
-        // Goes only where nothing else is there.
+    let alone = || entries(folder).is_ok_and(|names| names == [PARTIAL]);
+    if moved.is_err() && clear(&partial).is_ok() && before.is_empty() && alone() {
         let _ = fs::remove_dir(&partial).and_then(|()| fs::remove_dir(folder));
     }
     moved
 }
 
 /// Moves all that was written out, over what an export that was cut had moved; refused where the folder held anything else.
+///
+/// Where a move fails the marker stays, and so what was moved can be written again.
 fn publish(partial: &Path, folder: &Path, before: &[OsString]) -> io::Result<Result<(), NotEmpty>> {
     let files = entries(partial)?;
-    if before.iter().any(|name| name != PARTIAL && !files.contains(name)) {
+    let own = |name: &OsString| name == PARTIAL || (files.contains(name) && folder.join(name).is_file());
+    if !before.iter().all(own) {
         return Ok(Err(NotEmpty { folder: folder.to_owned() }));
     }
-    for name in files {
-        fs::rename(partial.join(&name), folder.join(&name))?;
+    for name in &files {
+        fs::rename(partial.join(name), folder.join(name))?;
     }
     fs::remove_dir(partial).map(Ok)
 }

@@ -18,6 +18,9 @@ use crate::decoder::{Decoder, Special};
 /// The weights that a training with a running average goes on from; model.safetensors holds the average.
 pub(super) const TRAINED: &str = "trained.safetensors";
 
+/// A language model's sizes, in checkpoints of decoders that have one.
+pub(super) const CONFIG: &str = "config.json";
+
 /// The version of state.json.
 const VERSION: u32 = 2;
 
@@ -203,15 +206,24 @@ pub fn find(run: &Path, name: &str) -> Option<PathBuf> {
     [folder.join(name), aside(&folder, name)].into_iter().find(|path| path.join("state.json").exists())
 }
 
-/// The state of a checkpoint whose files can all be read; what they hold is not compared with anything.
-pub(super) fn sound(checkpoint: &Path) -> Option<TrainState> {
-    let tensors = |name: &str| {
-        let whole = |bytes: Vec<u8>| SafeTensors::deserialize(&bytes).is_ok();
-        fs::read(checkpoint.join(name)).is_ok_and(whole)
-    };
-    let trained = !checkpoint.join(TRAINED).exists() || tensors(TRAINED);
-    let sound = trained && tensors("model.safetensors") && tensors("optimizer.safetensors");
-    TrainState::read(checkpoint).ok().filter(|_| sound)
+/// The state of a checkpoint whose files can all be read; what they hold is not compared with anything. Where `config` is, a
+/// config.json is among them.
+pub(super) fn sound(checkpoint: &Path, config: bool) -> Option<TrainState> {
+    let state = TrainState::read(checkpoint).ok()?;
+    let read_config =
+        || -> Option<serde_json::Value> { serde_json::from_slice(&fs::read(checkpoint.join(CONFIG)).ok()?).ok() };
+    let mut tensors = vec!["model.safetensors", "optimizer.safetensors"];
+    tensors.extend((state.spec.ema > 0.0).then_some(TRAINED));
+    let all = tensors.into_iter().all(|name| is_whole(&checkpoint.join(name)));
+    (all && (!config || read_config().is_some())).then_some(state)
+}
+
+/// Whether a file is as long as its header says; no more than that is read.
+fn is_whole(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    // SAFETY: a checkpoint's files are written under another name and renamed: none is changed while it is mapped.
+    let map = unsafe { memmap2::Mmap::map(&file) };
+    map.is_ok_and(|map| SafeTensors::deserialize(&map).is_ok())
 }
 
 /// Which of its checkpoints a training goes on from.
@@ -337,6 +349,17 @@ mod tests {
         fs::write(folder.join("state.json"), text).unwrap();
     }
 
+    fn data(rows: &[u32], source: &str) -> TrainData {
+        TrainData {
+            source: source.to_owned(),
+            tokenizer: String::new(),
+            columns: vec![],
+            captions: rows.iter().map(|&row| Caption { row, tokens: vec![row] }).collect(),
+            validation: vec![9],
+            special: Special { bos: 0, eos: 1, unk: None, pad: 2 },
+        }
+    }
+
     #[test]
     fn at_no_instant_is_there_none() {
         let run = tempfile::tempdir().unwrap();
@@ -357,16 +380,40 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_is_sound_where_all_that_it_needs_is_whole() {
+        let run = tempfile::tempdir().unwrap();
+        let (folder, data) = (run.path(), data(&[3, 4], "a"));
+        let spec = |ema: f64| TrainSpec { ema, ..TrainSpec::default() };
+        let write = |ema: f64| {
+            let state = TrainState::new(&spec(ema), &data);
+            fs::write(folder.join("state.json"), serde_json::to_string(&state).unwrap()).unwrap();
+        };
+        let tensor = tch::Tensor::from_slice(&[1.0f32, 2.0]);
+        let tensors = |name: &str| {
+            crate::decoder::write_tensors(&folder.join(name), [("a".to_owned(), &tensor)].into_iter()).unwrap();
+        };
+        let is = |config| sound(folder, config).is_some();
+        write(0.0);
+        assert!(!is(false));
+        tensors("model.safetensors");
+        tensors("optimizer.safetensors");
+        assert!(is(false) && !is(true));
+        fs::write(folder.join(CONFIG), "{").unwrap();
+        assert!(is(false) && !is(true));
+        fs::write(folder.join(CONFIG), "{}").unwrap();
+        assert!(is(true));
+        write(0.9);
+        assert!(!is(true), "the trained weights are missing");
+        tensors(TRAINED);
+        assert!(is(true));
+        let whole = fs::read(folder.join(TRAINED)).unwrap();
+        fs::write(folder.join(TRAINED), &whole[..whole.len() - 1]).unwrap();
+        assert!(!is(true));
+    }
+
+    #[test]
     fn a_changed_setting_is_named() {
         let spec = TrainSpec::default();
-        let data = |rows: &[u32], source: &str| TrainData {
-            source: source.to_owned(),
-            tokenizer: String::new(),
-            columns: vec![],
-            captions: rows.iter().map(|&row| Caption { row, tokens: vec![row] }).collect(),
-            validation: vec![9],
-            special: Special { bos: 0, eos: 1, unk: None, pad: 2 },
-        };
         let same = || data(&[3, 4], "a");
         let state = TrainState::new(&spec, &same());
         let at = Path::new("last");

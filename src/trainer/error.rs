@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Part, Resume};
+use super::{
+    Part, Resume,
+    checkpoint::{CONFIG, sound},
+};
 use crate::{
     batch::LoaderError,
     decoder::{DecoderError, Gpt2Error},
@@ -246,11 +249,12 @@ impl TrainError {
         if !damaged {
             return self;
         }
+        let config = checkpoint.join(CONFIG).exists() || matches!(self, Self::Decoder(DecoderError::Gpt2(_)));
         let (other, says) = match which {
             Resume::Last => ("best", "`--resume=best` goes on from the best checkpoint"),
             Resume::Best => ("last", "`--resume` goes on from the last checkpoint"),
         };
-        let other = super::find_checkpoint(run, other).and_then(|other| super::checkpoint::sound(&other));
+        let other = super::find_checkpoint(run, other).and_then(|other| sound(&other, config));
         let hint = match (other, which) {
             (Some(state), Resume::Last) => {
                 format!("{says}, step {}; what is left of the last one is kept beside it", state.step)

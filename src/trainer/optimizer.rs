@@ -47,16 +47,27 @@ impl AdamW {
         let norm = gradient.norm();
         let finite = ((&norm + loss) * 0.0).eq(0.0).to_kind(Kind::Float); // 1, or 0: zero times what is not finite is no number
         if norm.device() != Device::Cpu {
-            if self.clip > 0.0 {
-                let _ = gradient.g_div_(&excess(&norm, self.clip));
-            }
-            let _ = gradient.nan_to_num_(0.0, 0.0, 0.0);
-            self.update(params, gradient, &finite, rate, step);
+            self.step_on_device(params, gradient, &norm, &finite, rate, step);
         } else if number(&finite) != 0.0 {
             let scale = if self.clip > 0.0 { 1.0 / number(&excess(&norm, self.clip)) } else { 1.0 };
             self.update_on_host(params, gradient, scale, rate, step);
         }
         Stepped { norm, finite }
+    }
+
+    /// Clips and updates without asking the device for anything.
+    fn step_on_device(
+        &mut self,
+        params: &Params,
+        gradient: &mut Tensor,
+        norm: &Tensor,
+        finite: &Tensor,
+        rate: f64,
+        step: u64,
+    ) {
+        // Without clipping too: a norm that is not finite makes no number of all that is left, and then nothing of it.
+        let _ = gradient.g_div_(&excess(norm, self.clip)).nan_to_num_(0.0, 0.0, 0.0);
+        self.update(params, gradient, finite, rate, step);
     }
 
     /// Loshchilov and Hutter 2019, in one pass.
@@ -142,8 +153,10 @@ impl AdamW {
 }
 
 /// How many times `clip` the norm is, at least once: what a gradient is divided by (as torch's `clip_grad_norm_` has it).
+/// Where `clip` is 0, one, or no number where the norm is not finite.
 fn excess(norm: &Tensor, clip: f64) -> Tensor {
-    ((norm + 1e-6) * (1.0 / clip)).clamp_min(1.0)
+    let share = if clip > 0.0 { 1.0 / clip } else { 0.0 };
+    ((norm + 1e-6) * share).clamp_min(1.0)
 }
 
 /// A stretch of a buffer, sharing its memory.
@@ -241,6 +254,29 @@ mod tests {
         let mut sound = gradient(&params, 1.0);
         assert_eq!(optimizer.step(&mut params, &mut sound, &infinite, 0.1, 0).finite.double_value(&[]), 0.0);
         assert!(params.flat().equal(&before) && optimizer.mean.abs().max().double_value(&[]) == 0.0);
+    }
+
+    #[test]
+    fn the_same_holds_where_the_host_asks_nothing() {
+        for clip in [0.0, 5.0] {
+            let params = params();
+            let mut optimizer = AdamW::new(&params, &TrainSpec { clip, weight_decay: 0.3, ..TrainSpec::default() });
+            let stepped = |optimizer: &mut AdamW, worst: f64, finite: f64| {
+                let mut gradient = gradient(&params, 1.0);
+                let _ = gradient.narrow(0, 2, 1).fill_(worst);
+                let norm = gradient.norm();
+                optimizer.step_on_device(&params, &mut gradient, &norm, &Tensor::from(finite as f32), 0.1, 0);
+                params.flat().copy()
+            };
+            let before = stepped(&mut optimizer, 2.0, 1.0);
+            let moments = [optimizer.mean.copy(), optimizer.square.copy()];
+            // The last two are finite, but their squares are not, and neither is the norm.
+            for worst in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e20, -3e38] {
+                assert!(stepped(&mut optimizer, worst, 0.0).equal(&before), "{clip} {worst}");
+                assert!(optimizer.mean.equal(&moments[0]) && optimizer.square.equal(&moments[1]), "{clip} {worst}");
+            }
+            assert!(!stepped(&mut optimizer, 2.0, 1.0).equal(&before));
+        }
     }
 
     #[test]

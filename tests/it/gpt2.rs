@@ -91,6 +91,12 @@ fn pretrained_weights_are_trained_resumed_heard_and_exported() {
         ("somebody's own".into(), "moved already".into())
     );
     std::fs::remove_file(place.path("out/notes.txt")).expect("removed");
+    std::fs::create_dir(place.path("out/tokenizer.json")).expect("a folder of a file's name");
+    let refused = place.icecap("export-run run -o out").bad();
+    assert!(refused.contains("the folder `out` is not empty") && place.read("out/config.json") == "moved already");
+    std::fs::remove_dir(place.path("out/tokenizer.json")).expect("removed");
+    let file = place.icecap("export-run run -o out/config.json").bad();
+    assert!(file.contains("the folder `out/config.json` can't be read"), "{file}");
     place.icecap("export-run run -o out").good();
     let mut files: Vec<String> = crate::support::files(&place.path("out")).into_iter().map(|(name, _)| name).collect();
     files.sort();

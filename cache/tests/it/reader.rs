@@ -232,7 +232,7 @@ fn gathering_much_is_gathering_each() {
     }
     let mut boxes = vec![1; 24];
     reader.advise_random();
-    reader.prefetch();
+    reader.prefetch_rows(&[3, 4, 99]);
     reader.gather_of(1, &[3, 99], &mut boxes);
     assert_eq!(&boxes[..12], reader.row_of(1, 3).unwrap_or(&[0; 12]));
 }

@@ -1,8 +1,8 @@
 //! GPT-2 (Radford et al. 2019) as a decoder: `[<img>, image vectors.., <desc>, caption.., EOS]`, or cross-attention.
 //!
-//! Knows neither tokenizers nor optimizers. One decision defended: an image's places are computed once for all its captions.
-//! They come first and never see a caption, so sharing them is exact; with a grid of 49 vectors and five captions an image
-//! it is most of the work saved.
+//! Knows neither tokenizers nor optimizers. One decision defended: an image's places are computed once for all its captions
+//! (on a GPU where it has several: [`padded`]). They come first and never see a caption, so sharing them is exact; with a grid
+//! of 49 vectors and five captions an image it is most of the work saved.
 //!
 //! The language model keeps Hugging Face's names and shapes; what icecap adds begins with `icecap.`. The marks `<img>` and
 //! `<desc>` are vectors of their own: the vocabulary stays what it was. `<desc>` takes the place of the begin mark.

@@ -3,6 +3,7 @@
 //! Reads the manifest and trusts nothing else. Damage is a finding, not an error, so that one bad shard does not hide
 //! another.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
@@ -41,6 +42,21 @@ pub struct Damage {
     pub file: String,
     /// What in it.
     pub part: DamagedPart,
+}
+
+/// In one line.
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: ", self.file)?;
+        match &self.part {
+            DamagedPart::Rows(rows) if rows.len() == 1 => write!(f, "row {}", rows.start),
+            DamagedPart::Rows(rows) => write!(f, "among rows {} to {}", rows.start, rows.end.saturating_sub(1)),
+            DamagedPart::Header => f.write_str("its header"),
+            DamagedPart::MissingList => f.write_str("the list of missing rows"),
+            // The way out is the same for all that is damaged.
+            DamagedPart::File(error) => f.write_str(error.to_string().lines().next().unwrap_or_default()),
+        }
+    }
 }
 
 /// What in a file does not agree.

@@ -108,10 +108,10 @@ pub(super) struct Import {
     /// The new column's name
     #[arg(long)]
     pub column: String,
-    /// The TSV, or the folder with a file for each picture
+    /// The TSV, or the folder
     #[arg(long, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
     pub from: PathBuf,
-    /// anderson-tsv, npy, npz or bottom-up-npz
+    /// anderson-tsv (one file); npy, npz, bottom-up-npz (one file a picture); or npy-rows (features.npy and ids.txt, as `export` writes them)
     #[arg(long)]
     pub format: Format,
     /// The array to take from each .npz

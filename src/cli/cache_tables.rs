@@ -1,6 +1,6 @@
 //! What `icecap cache merge`, `import` and `verify --recompute` print.
 
-use icecap_cache::{CacheError, Damage, DamagedPart, MergeReport, RowsVerdict, VerifyReport};
+use icecap_cache::{CacheError, MergeReport, RowsVerdict, VerifyReport};
 use serde_json::{Value, json};
 
 use super::tables::reasons;
@@ -104,7 +104,7 @@ pub(super) fn verified(reports: &[Verified], rows: RowsVerdict) -> String {
         let report = match report {
             Ok(report) => report,
             Err(error) => {
-                shown += &format!("{name}: DAMAGED\n  {}\n", error.to_string().replace('\n', "\n  "));
+                shown += &format!("{name}: DAMAGED\n  {}\n", error.to_string().lines().next().unwrap_or_default());
                 continue;
             }
         };
@@ -113,19 +113,9 @@ pub(super) fn verified(reports: &[Verified], rows: RowsVerdict) -> String {
             continue;
         }
         shown += &format!("{name}: DAMAGED\n");
-        report.damage.iter().for_each(|damage| shown += &format!("  {}\n", damage_line(damage)));
+        report.damage.iter().for_each(|damage| shown += &format!("  {damage}\n"));
     }
     shown
-}
-
-fn damage_line(damage: &Damage) -> String {
-    let part = match &damage.part {
-        DamagedPart::Rows(rows) => format!("among rows {} to {}", rows.start, rows.end.saturating_sub(1)),
-        DamagedPart::Header => "its header".to_owned(),
-        DamagedPart::MissingList => "the list of missing rows".to_owned(),
-        DamagedPart::File(error) => error.to_string(),
-    };
-    format!("`{}`: {part}", damage.file)
 }
 
 /// What is wrong with a row index.
@@ -134,7 +124,7 @@ const ROWS_DIFFER: &str = "its digest is not the one in `cache.json`";
 pub(super) fn verified_json(reports: &[Verified], rows: RowsVerdict, again: &[RecomputeReport]) -> Value {
     let one = |(name, report): &Verified| {
         let (bytes, damages) = match report {
-            Ok(report) => (Some(report.bytes), report.damage.iter().map(damage_line).collect()),
+            Ok(report) => (Some(report.bytes), report.damage.iter().map(ToString::to_string).collect()),
             Err(error) => (None, vec![error.to_string()]),
         };
         json!({ "column": name, "sound": damages.is_empty(), "bytes": bytes, "damages": damages })

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use zip::ZipArchive;
 
-use super::{ForeignError, Format, Row, Shape, Source, SourceOptions, files, ids, npy};
+use super::{FEATURES, ForeignError, Format, IDS, Row, Shape, Source, SourceOptions, files, ids, npy};
 use crate::progress::Progress;
 
 /// A folder of features, looked through.
@@ -39,6 +39,9 @@ impl Arrays {
     /// [`ForeignError`], with the file.
     pub fn open(options: &SourceOptions, progress: &dyn Progress) -> Result<Self, ForeignError> {
         let extension = if options.format == Format::Npy { "npy" } else { "npz" };
+        if options.format == Format::Npy && [FEATURES, IDS].iter().all(|name| options.from.join(name).is_file()) {
+            return Err(ForeignError::Rows { folder: options.from.clone(), features: FEATURES, ids: IDS });
+        }
         let files = files(&options.from, extension)?;
         if files.is_empty() {
             return Err(ForeignError::Nothing { path: options.from.clone(), extension });

@@ -156,6 +156,46 @@ pub enum ForeignError {
         /// What this one has.
         found: Vec<u64>,
     },
+    /// One array for all pictures where there should be one for each.
+    #[error(
+        "`{}` holds one array for all pictures: `{features}`, and `{ids}` names them\nhint: import it with --format npy-rows", folder.display()
+    )]
+    Rows {
+        /// The folder.
+        folder: PathBuf,
+        /// The array's file.
+        features: &'static str,
+        /// The names' file.
+        ids: &'static str,
+    },
+    /// An array that does not have a row for each name.
+    #[error(
+        "{place} has the shape `{found:?}`, and `ids.txt` names {rows} pictures\nhint: the array is [{rows}, D] or [{rows}, K, D]: a row for each line of `ids.txt`, in their order"
+    )]
+    Stack {
+        /// Where.
+        place: String,
+        /// Its shape.
+        found: Vec<u64>,
+        /// Pictures named.
+        rows: usize,
+    },
+    /// An array whose rows do not lie together.
+    #[error(
+        "{place} is in the order of Fortran, where a row lies all over the file\nhint: save it with `numpy.ascontiguousarray`"
+    )]
+    Fortran {
+        /// Where.
+        place: String,
+    },
+    /// An array that is no tensor of a column.
+    #[error("`{}` is nothing that a column holds: beside `features.npy` there may be {known}\nhint: take it out of the folder", path.display())]
+    NoTensor {
+        /// The file.
+        path: PathBuf,
+        /// The names that mean something.
+        known: String,
+    },
     /// Not an array file.
     #[error("{place} is no NumPy array")]
     Array {

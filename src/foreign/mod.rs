@@ -13,6 +13,7 @@ mod ids;
 mod npy;
 mod rows;
 mod safetensors;
+mod stacked;
 mod tsv;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ pub use ids::Matcher;
 pub use npy::{NpyKind, NpyWriter};
 pub use rows::{Row, Shape};
 pub use safetensors::{FileTensor, SafetensorsWriter};
+pub use stacked::{FEATURES, IDS, Stacked};
 pub use tsv::Tsv;
 
 use crate::progress::Progress;
@@ -35,6 +37,8 @@ pub enum Format {
     AndersonTsv,
     /// A folder of one `.npy` a picture: `[D]`, `[K, D]` or `[h, w, D]`.
     Npy,
+    /// A folder with `features.npy`, `[N, ..]`, and `ids.txt`, a name a row, as `icecap cache export` writes them.
+    NpyRows,
     /// A folder of one `.npz` a picture, of which one array is taken.
     Npz,
     /// A folder of one `.npz` a picture with `x`, `bbox`, `num_bbox`, `image_h`, `image_w`.
@@ -48,6 +52,7 @@ impl Format {
         match self {
             Self::AndersonTsv => "anderson-tsv",
             Self::Npy => "npy",
+            Self::NpyRows => "npy-rows",
             Self::Npz => "npz",
             Self::BottomUpNpz => "bottom-up-npz",
         }
@@ -58,7 +63,7 @@ impl FromStr for Format {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::AndersonTsv, Self::Npy, Self::Npz, Self::BottomUpNpz];
+        let all = [Self::AndersonTsv, Self::Npy, Self::NpyRows, Self::Npz, Self::BottomUpNpz];
         let found = all.into_iter().find(|format| format.name() == text);
         found.ok_or_else(|| format!("the formats are {}", all.map(Self::name).join(", ")))
     }
@@ -101,6 +106,7 @@ pub struct SourceOptions {
 pub fn open(options: &SourceOptions, progress: &dyn Progress) -> Result<Box<dyn Source>, ForeignError> {
     match options.format {
         Format::AndersonTsv => Ok(Box::new(Tsv::open(&options.from, options.vectors, progress)?)),
+        Format::NpyRows => Ok(Box::new(Stacked::open(&options.from, progress)?)),
         _ => Ok(Box::new(Arrays::open(options, progress)?)),
     }
 }

@@ -4,11 +4,12 @@
 //! no library can write faster than they are copied. Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use half::f16;
-use npyz::{DType, NpyFile, Order, TypeChar};
+use npyz::{DType, NpyFile, NpyHeader, Order, TypeChar};
 
 use super::ForeignError;
 
@@ -29,33 +30,60 @@ pub(super) fn read_shape(reader: impl Read, bytes: u64, place: &str) -> Result<V
 /// Reads an array of any kind of number.
 pub(super) fn read(reader: impl Read, bytes: u64, place: &str) -> Result<Array, ForeignError> {
     let file = open(reader, bytes, place)?;
-    let (shape, order, dtype) = (file.shape().to_vec(), file.order(), file.dtype());
+    let (shape, order, count) = (file.shape().to_vec(), file.order(), file.len() as usize);
+    let values = numbers(file, count, place)?;
+    let values = if order == Order::Fortran { transposed(&values, &shape) } else { values };
+    Ok(Array { shape, values })
+}
+
+/// The first `count` numbers that follow a header.
+fn numbers(file: NpyFile<impl Read>, count: usize, place: &str) -> Result<Vec<f32>, ForeignError> {
+    let dtype = file.dtype();
     let unreadable = |source| ForeignError::Array { place: place.to_owned(), source };
     let unknown = || ForeignError::ArrayDtype { place: place.to_owned(), dtype: dtype.descr() };
     let DType::Plain(plain) = &dtype else { return Err(unknown()) };
     macro_rules! values {
-        ($kind:ty, $number:expr) => {
-            file.into_vec::<$kind>().map_err(unreadable)?.into_iter().map($number).collect()
-        };
+        ($kind:ty, $number:expr) => {{
+            let values = file.data::<$kind>().map_err(|_| unknown())?.take(count);
+            values.map(|value| value.map($number)).collect::<Result<_, _>>().map_err(unreadable)
+        }};
     }
-    let values: Vec<f32> = match (plain.type_char(), plain.size_field()) {
+    match (plain.type_char(), plain.size_field()) {
         (TypeChar::Float, 2) => values!(f16, f16::to_f32),
         (TypeChar::Float, 4) => values!(f32, |value| value),
         (TypeChar::Float, 8) => values!(f64, |value| value as f32),
         (TypeChar::Int, 4) => values!(i32, |value| value as f32),
         (TypeChar::Int, 8) => values!(i64, |value| value as f32),
         (TypeChar::Uint, 1) => values!(u8, f32::from),
-        _ => return Err(unknown()),
-    };
-    let values = if order == Order::Fortran { transposed(&values, &shape) } else { values };
-    Ok(Array { shape, values })
+        _ => Err(unknown()),
+    }
 }
 
+/// The array that starts `reader`, of which nothing but the header is read.
 fn open<R: Read>(mut reader: R, bytes: u64, place: &str) -> Result<NpyFile<Counted<R>>, ForeignError> {
+    let Header { header, before, bytes } = read_header(&mut reader, bytes, place)?;
+    // A few kilobytes of zip can hold gigabytes of zeros.
+    if bytes > MOST_BYTES {
+        return Err(ForeignError::Huge { place: place.to_owned(), bytes, most: MOST_BYTES });
+    }
+    Ok(NpyFile::with_header(header, Counted { reader, read: before }))
+}
+
+/// What stands before an array's numbers.
+struct Header {
+    header: NpyHeader,
+    /// Its own bytes.
+    before: u64,
+    /// Those of the numbers.
+    bytes: u64,
+}
+
+/// Reads a header, and checks it against the `bytes` that are there, its own included.
+fn read_header(reader: impl Read, bytes: u64, place: &str) -> Result<Header, ForeignError> {
     let unreadable = |source| ForeignError::Array { place: place.to_owned(), source };
-    let mut counted = Counted { reader: &mut reader, read: 0 };
-    let header = npyz::NpyHeader::from_reader(&mut counted).map_err(unreadable)?;
-    let header_bytes = counted.read;
+    let mut counted = Counted { reader, read: 0 };
+    let header = NpyHeader::from_reader(&mut counted).map_err(unreadable)?;
+    let before = counted.read;
     let dtype = header.dtype();
     let size = match &dtype {
         DType::Plain(plain) if plain.type_char() != TypeChar::Object => plain.num_bytes().unwrap_or(0) as u64,
@@ -67,15 +95,81 @@ fn open<R: Read>(mut reader: R, bytes: u64, place: &str) -> Result<NpyFile<Count
     let shape = header.shape().to_vec();
     // A header that lies about the size must not make us ask for that much memory.
     let expected = shape.iter().try_fold(size, |bytes, side| bytes.checked_mul(*side)).unwrap_or(u64::MAX);
-    let found = bytes.saturating_sub(header_bytes);
+    let found = bytes.saturating_sub(before);
     if expected != found {
         return Err(ForeignError::ArrayBytes { place: place.to_owned(), shape, expected, found });
     }
-    // A few kilobytes of zip can hold gigabytes of zeros.
-    if expected > MOST_BYTES {
-        return Err(ForeignError::Huge { place: place.to_owned(), bytes: expected, most: MOST_BYTES });
+    Ok(Header { header, before, bytes: expected })
+}
+
+/// An array `[N, ..]` in a file, of which one row is read at a time, by any number of threads.
+pub(super) struct Stack {
+    path: PathBuf,
+    file: File,
+    header: NpyHeader,
+    /// Where its numbers begin.
+    start: u64,
+    row_bytes: u64,
+}
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stack").field("path", &self.path).field("shape", &self.header.shape()).finish_non_exhaustive()
     }
-    Ok(NpyFile::with_header(header, Counted { reader, read: header_bytes }))
+}
+
+impl Stack {
+    /// Opens the array, which has a row for each of `rows` pictures.
+    pub(super) fn open(path: &Path, rows: usize) -> Result<Self, ForeignError> {
+        let unreadable = |source| ForeignError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(unreadable)?;
+        let length = file.metadata().map_err(unreadable)?.len();
+        let place = format!("`{}`", path.display());
+        let Header { header, before, bytes } = read_header(BufReader::new(&file), length, &place)?;
+        let found = header.shape();
+        if found.len() < 2 || found[0] != rows as u64 || found[1..].contains(&0) {
+            return Err(ForeignError::Stack { place, found: found.to_vec(), rows });
+        }
+        if header.order() == Order::Fortran {
+            return Err(ForeignError::Fortran { place });
+        }
+        let row_bytes = bytes.checked_div(rows as u64).unwrap_or(0);
+        if row_bytes > MOST_BYTES {
+            return Err(ForeignError::Huge { place, bytes: row_bytes, most: MOST_BYTES });
+        }
+        let stack = Self { path: path.to_owned(), file, header, start: before, row_bytes };
+        if rows > 0 {
+            // Whether these are numbers at all.
+            stack.row(0)?;
+        }
+        Ok(stack)
+    }
+
+    /// The shape of a row.
+    pub(super) fn row_shape(&self) -> Vec<usize> {
+        self.header.shape()[1..].iter().map(|side| *side as usize).collect()
+    }
+
+    /// The numbers of a row.
+    pub(super) fn row(&self, row: usize) -> Result<Vec<f32>, ForeignError> {
+        let mut bytes = vec![0; self.row_bytes as usize];
+        let unreadable = |source| ForeignError::Read { path: self.path.clone(), source };
+        self.file.read_exact_at(&mut bytes, self.start + row as u64 * self.row_bytes).map_err(unreadable)?;
+        let file = NpyFile::with_header(self.header.clone(), &bytes[..]);
+        numbers(file, self.row_shape().iter().product(), &self.place(row))
+    }
+
+    /// For messages: where a row is.
+    pub(super) fn place(&self, row: usize) -> String {
+        format!("row {row} of `{}`", self.path.display())
+    }
+
+    /// Puts all of the file's bytes into a digest.
+    pub(super) fn digest(&self, hasher: &mut blake3::Hasher) -> Result<(), ForeignError> {
+        let unreadable = |source| ForeignError::Read { path: self.path.clone(), source };
+        let file = File::open(&self.path).map_err(unreadable)?;
+        hasher.update_reader(file).map(drop).map_err(unreadable)
+    }
 }
 
 /// Counts what is read.

@@ -204,6 +204,72 @@ fn a_folder_of_arrays_of_one_shape_or_of_several_vectors() {
     assert_ne!(place.open(Format::Npz, "att", None).unwrap().digest(), before);
 }
 
+#[test]
+fn one_array_of_all_pictures() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("d")).unwrap();
+    place.write("d/ids.txt", "b.jpg\na.jpg\r\n").write("d/missing.txt", "c.jpg\tunreadable\n");
+    place.write("d/features.npy", npy(&[2, 2, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]));
+    place.write("d/count.npy", npy(&[2, 1], &[2.0, 1.0]));
+    let source = place.open(Format::NpyRows, "d", None).unwrap();
+    assert_eq!(source.names(), ["b.jpg", "a.jpg"]);
+    assert_eq!(source.shapes(), [Shape::new("embedding", [2, 2]), Shape::new("count", [1])]);
+    assert_eq!(row_of(&*source, 0).tensors, [vec![1.0, 2.0, 3.0, 4.0], vec![2.0]]);
+    assert_eq!(row_of(&*source, 1).tensors, [vec![5.0, 6.0, 7.0, 8.0], vec![1.0]]);
+    let digest = || place.open(Format::NpyRows, "d", None).unwrap().digest().to_owned();
+    let before = digest();
+    place.write("d/count.npy", npy(&[2, 1], &[2.0, 2.0]));
+    let other_count = digest();
+    place.write("d/ids.txt", "b.jpg\nc.jpg\n");
+    assert!(before != other_count && other_count != digest());
+
+    let refused = |name: &str, bytes: Vec<u8>| {
+        let kept = std::fs::read(place.path("d").join(name)).ok();
+        place.write(&format!("d/{name}"), bytes);
+        let said = place.refused(Format::NpyRows, "d");
+        match kept {
+            Some(kept) => place.write(&format!("d/{name}"), kept),
+            None => {
+                std::fs::remove_file(place.path("d").join(name)).unwrap();
+                &place
+            }
+        };
+        said
+    };
+    let all = [
+        refused("features.npy", npy(&[3, 2], &[0.0; 6])),
+        refused("features.npy", npy(&[2], &[0.0; 2])),
+        refused("features.npy", npy(&[2, 2], &[0.0, 1.0, 2.0, f32::NAN])),
+        refused("features.npy", npy(&[2, 2], &[0.0; 4])[..140].to_vec()),
+        refused("count.npy", npy(&[1, 1], &[0.0])),
+        refused("sizes.npy", npy(&[2, 1], &[0.0; 2])),
+        refused("ids.txt", b"a\na\n".to_vec()),
+        refused("ids.txt", b"".to_vec()),
+        place.refused(Format::Npy, "d"),
+        place.refused(Format::NpyRows, "nowhere"),
+    ];
+    insta::assert_snapshot!(all.join("\n"), @r"
+    `DIR/d/features.npy` has the shape `[3, 2]`, and `ids.txt` names 2 pictures
+    hint: the array is [2, D] or [2, K, D]: a row for each line of `ids.txt`, in their order
+    `DIR/d/features.npy` has the shape `[2]`, and `ids.txt` names 2 pictures
+    hint: the array is [2, D] or [2, K, D]: a row for each line of `ids.txt`, in their order
+    row 1 of `DIR/d/features.npy`: number 1 of `embedding` is not finite
+    hint: the features of this picture are broken: extract them again, or take the picture out
+    `DIR/d/features.npy` says that it has the shape `[2, 2]`, which takes 16 bytes, and 12 are there
+    hint: it was cut off: copy it again
+    `DIR/d/count.npy` has the shape `[1, 1]`, and `ids.txt` names 2 pictures
+    hint: the array is [2, D] or [2, K, D]: a row for each line of `ids.txt`, in their order
+    `DIR/d/sizes.npy` is nothing that a column holds: beside `features.npy` there may be `boxes.npy`, `scores.npy`, `labels.npy`, `attributes.npy`, `attribute_scores.npy`, `count.npy`, `size.npy`
+    hint: take it out of the folder
+    `a` is there twice: in line 1 of `DIR/d/ids.txt` and in line 2 of `DIR/d/ids.txt`
+    hint: a picture has its features once: take one of the two out
+    `DIR/d/ids.txt` holds no features
+    `DIR/d` holds one array for all pictures: `features.npy`, and `ids.txt` names them
+    hint: import it with --format npy-rows
+    cannot read `DIR/nowhere/ids.txt`
+    ");
+}
+
 fn regions(x: Vec<u8>, boxes: usize, number: f32) -> Vec<u8> {
     let scalar = |value: f32| npy(&[1], &[value]);
     let bbox = npy(&[boxes, 4], &vec![1.0; 4 * boxes]);

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::numbers::numbers;
 use crate::{
-    foreign::{FileTensor, ForeignError, NpyKind, NpyWriter, SafetensorsWriter},
+    foreign::{FEATURES, FileTensor, ForeignError, IDS, NpyKind, NpyWriter, SafetensorsWriter},
     progress::Progress,
 };
 
@@ -72,14 +72,30 @@ pub struct OutputExists {
     pub path: PathBuf,
 }
 
-/// Exports a column.
+/// The column is not what was written.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "column `{column}` is damaged: {damage}\nhint: `icecap cache drop {} {column}`, and encode or import it again; `icecap cache verify` lists all that is damaged",
+    cache.display()
+)]
+pub struct ColumnDamaged {
+    /// The cache's folder.
+    pub cache: PathBuf,
+    /// The column.
+    pub column: String,
+    /// The first damage.
+    pub damage: String,
+}
+
+/// Exports a column, after its digests were checked: what goes out is what was encoded.
 ///
 /// # Errors
-/// Where there is no such column or split, the output is there, or the disk refuses.
+/// Where there is no such column or split, the column is damaged, the output is there, or the disk refuses.
 pub fn export(options: &ExportOptions, progress: &dyn Progress) -> Result<ExportReport> {
     let cache = Cache::open(&options.cache)?;
     let column = cache.column(&options.column)?;
     let rows = chosen(&cache, options.split.as_deref())?;
+    verify(&cache, options, progress)?;
     let (present, absent): (Vec<u32>, Vec<u32>) = rows.into_iter().partition(|row| column.is_present(*row));
     let ids: Vec<String> = present.iter().map(|row| cache.rows().id(*row)).collect();
     let job = Job { column: &column, rows: &present, progress };
@@ -91,6 +107,14 @@ pub fn export(options: &ExportOptions, progress: &dyn Progress) -> Result<Export
     };
     progress.finish();
     Ok(ExportReport { rows: present.len(), missing: absent.len(), files })
+}
+
+fn verify(cache: &Cache, options: &ExportOptions, progress: &dyn Progress) -> Result<()> {
+    progress.start("verify", None);
+    let report = cache.verify(&options.column, &|bytes| progress.advance(bytes));
+    progress.finish();
+    let Some(damage) = report?.damage.first().map(ToString::to_string) else { return Ok(()) };
+    Err(ColumnDamaged { cache: options.cache.clone(), column: options.column.clone(), damage }.into())
 }
 
 fn chosen(cache: &Cache, split: Option<&str>) -> Result<Vec<u32>, NoSuchSplit> {
@@ -135,11 +159,11 @@ impl Job<'_> {
         std::fs::create_dir_all(folder).with_context(|| format!("the folder `{}` can't be made", folder.display()))?;
         let mut files = Vec::new();
         for (at, tensor) in self.column.tensors().iter().enumerate() {
-            let path = folder.join(if at == 0 { "features.npy".to_owned() } else { format!("{}.npy", tensor.name) });
+            let path = folder.join(if at == 0 { FEATURES.to_owned() } else { format!("{}.npy", tensor.name) });
             self.npy_tensor(&path, at, tensor)?;
             files.push(path);
         }
-        for (name, text) in [("missing.txt", missing), ("ids.txt", list.as_str())] {
+        for (name, text) in [("missing.txt", missing), (IDS, list.as_str())] {
             let path = folder.join(name);
             std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))?;
             files.push(path);

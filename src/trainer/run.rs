@@ -26,6 +26,7 @@ use super::{
 use crate::{
     batch::{Batch, Captions, Held, Loader, Prefix, random::mix},
     decoder::{DecodeSpec, Decoder, Scoring, guard, mixed},
+    report::duration,
 };
 
 /// Keeps the seeds of dropout apart from those of orders and first weights.
@@ -305,7 +306,7 @@ impl<'a> Run<'a> {
         };
         format!(
             "epoch {epoch:.1}, {learned}, {tokens_per_second:.0} tokens/s, {} left, waited {:.1}% for data{skipped}",
-            minutes(left),
+            duration(left),
             100.0 * waited
         )
     }
@@ -360,13 +361,5 @@ impl<'a> Run<'a> {
             let (optimizer, average, special) = (&run.optimizer, run.average.as_ref(), run.data.special);
             checkpoint::save(run.folder, name, run.decoder, optimizer, average, &run.state, special)
         })
-    }
-}
-
-fn minutes(seconds: f64) -> String {
-    match seconds.round() as u64 {
-        seconds @ 0..60 => format!("{seconds} s"),
-        seconds @ 60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        seconds => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
     }
 }

@@ -200,6 +200,35 @@ fn features_of_others_come_in_and_go_out() {
     let read = python(READ, &[&place.path("out"), &place.path("out.safetensors")]).expect("Python");
     insta::assert_snapshot!(read, @"float16 (4, 2, 3) float32 (4, 2, 4) ['COCO_val2014_000000000000', 'COCO_val2014_000000000001', 'COCO_val2014_000000000002', 'COCO_val2014_000000000003'] [[[0.0, 1.0, 2.0], [0.0, 0.0, 0.0]], [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], [[2.0, 3.0, 4.0], [0.0, 0.0, 0.0]], [[3.0, 4.0, 5.0], [6.0, 7.0, 8.0]]]");
     assert!(place.icecap("cache export cache tsv --format npy -o out").bad().contains("`out` is there already"));
+    // What went out comes in: into the same rows, and as rows of a new cache.
+    let refused = place.icecap("cache import cache --column back --from out --format npy").bad();
+    assert!(refused.contains("import it with --format npy-rows"), "{refused}");
+    place.icecap("cache import cache --column back --from out --format npy-rows").good();
+    let drift = place.icecap("drift cache tsv back --json").good().json();
+    assert_eq!((&drift["rows"], &drift["pairs"]["identical"]), (&json!(4), &json!(4)), "{drift}");
+    let report = place.icecap("cache import new --column back --from out --format npy-rows --json").good().json();
+    let tensors: Vec<&str> =
+        report["tensors"].as_array().into_iter().flatten().filter_map(|tensor| tensor[0].as_str()).collect();
+    assert_eq!((&report["rows"], tensors), (&json!(4), vec!["embedding", "boxes", "count", "size"]));
+    place.icecap("cache export new back --format npy -o again").good();
+    for file in ["features.npy", "boxes.npy", "count.npy", "ids.txt"] {
+        let [one, two] = ["out", "again"].map(|folder| std::fs::read(place.path(&format!("{folder}/{file}"))).ok());
+        assert!(one.is_some() && one == two, "{file}");
+    }
+    // A damaged column does not go out.
+    let (shard, mut bytes) =
+        files(&place.path("new")).into_iter().find(|(name, _)| name.ends_with("00000.safetensors")).expect("a shard");
+    let cut = bytes[..bytes.len() - 1].to_vec();
+    // The first number, behind the header's length and the header.
+    let header = bytes.first_chunk().copied().map_or(0, u64::from_le_bytes);
+    bytes[8 + header as usize] ^= 1;
+    place.write(&format!("new/{shard}"), bytes);
+    let refused = place.icecap("cache export new back --format safetensors -o bad.safetensors").bad();
+    assert!(refused.contains("column `back` is damaged: `00000.safetensors`: among rows 0 to 3"), "{refused}");
+    assert!(!place.path("bad.safetensors").exists());
+    place.write(&format!("new/{shard}"), cut);
+    let refused = place.icecap("cache export new back --format safetensors -o bad.safetensors").bad();
+    assert!(refused.contains("are recorded\nhint: `icecap cache verify` lists"), "{refused}");
     assert!(
         place
             .icecap("cache export cache tsv --format npy -o o --split dev")

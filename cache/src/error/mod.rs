@@ -87,10 +87,10 @@ pub enum CacheError {
     #[error(transparent)]
     Spec(#[from] SpecError),
     /// A manifest is damaged.
-    #[error(transparent)]
+    #[error("{}", with_way_out(.0))]
     Manifest(#[from] ManifestError),
     /// A shard is damaged.
-    #[error(transparent)]
+    #[error("{}", with_way_out(.0))]
     Shard(#[from] ShardError),
     /// A journal cannot be used.
     #[error(transparent)]
@@ -290,6 +290,15 @@ fn found_part(found: Option<Part>) -> String {
 pub(crate) fn key_lines(differences: &[KeyDifference]) -> String {
     let lines: Vec<String> = differences.iter().map(|difference| format!("  {difference}")).collect();
     lines.join("\n")
+}
+
+/// Damage that names no way out of its own.
+fn with_way_out(damage: &dyn std::error::Error) -> String {
+    let said = damage.to_string();
+    if said.contains("\nhint: ") {
+        return said;
+    }
+    said + "\nhint: `icecap cache verify` lists all that is damaged; `icecap cache drop` the column, and encode it again"
 }
 
 #[cfg(test)]

@@ -35,7 +35,10 @@ fn a_manifest_that_is_no_json() {
     std::fs::write(scratch.column().join("column.json"), "{\"format\":1").unwrap();
     let error = cache.column("avgpool").unwrap_err();
     assert!(matches!(error, CacheError::Manifest(ManifestError::Json { .. })));
-    insta::assert_snapshot!(tidy(&scratch, error), @"cannot understand the manifest `avgpool-KEY8/column.json`");
+    insta::assert_snapshot!(tidy(&scratch, error), @r"
+    cannot understand the manifest `avgpool-KEY8/column.json`
+    hint: `icecap cache verify` lists all that is damaged; `icecap cache drop` the column, and encode it again
+    ");
     assert!(matches!(cache.columns().unwrap()[0].state, icecap_cache::ColumnState::Damaged(_)));
 }
 
@@ -70,12 +73,18 @@ fn a_later_format() {
 #[test]
 fn more_than_its_format_has() {
     let i8 = json!([{"name": "embedding", "dtype": "i8", "row_shape": [10]}, {"name": "scale", "dtype": "f32", "row_shape": []}]);
-    insta::assert_snapshot!(with_manifest(|m| m["column"]["tensors"] = i8), @"the manifest `avgpool-KEY8/column.json` is of format `1` and describes a column of format `2`");
+    insta::assert_snapshot!(with_manifest(|m| m["column"]["tensors"] = i8), @r"
+    the manifest `avgpool-KEY8/column.json` is of format `1` and describes a column of format `2`
+    hint: `icecap cache verify` lists all that is damaged; `icecap cache drop` the column, and encode it again
+    ");
 }
 
 #[test]
 fn an_impossible_plan() {
-    insta::assert_snapshot!(with_manifest(|m| m["column"]["rows_per_shard"] = json!(0)), @"the manifest `avgpool-KEY8/column.json` describes an impossible column");
+    insta::assert_snapshot!(with_manifest(|m| m["column"]["rows_per_shard"] = json!(0)), @r"
+    the manifest `avgpool-KEY8/column.json` describes an impossible column
+    hint: `icecap cache verify` lists all that is damaged; `icecap cache drop` the column, and encode it again
+    ");
     with_manifest(|m| m["column"]["tensors"][0]["row_shape"] = json!([u64::MAX, 2]));
     with_manifest(|m| m["column"]["key_digest"] = json!("xyz"));
 }
@@ -86,35 +95,56 @@ fn a_folder_of_another_column() {
     let other = scratch.column().with_file_name("other-01234567");
     std::fs::rename(scratch.column(), &other).unwrap();
     let error = cache.column("other").unwrap_err();
-    insta::assert_snapshot!(tidy(&scratch, error), @"the manifest `other-01234567/column.json` is of column `avgpool-KEY8`");
+    insta::assert_snapshot!(tidy(&scratch, error), @r"
+    the manifest `other-01234567/column.json` is of column `avgpool-KEY8`
+    hint: `icecap cache verify` lists all that is damaged; `icecap cache drop` the column, and encode it again
+    ");
 }
 
 #[test]
 fn more_or_fewer_shards_than_rows() {
-    insta::assert_snapshot!(with_manifest(|m| m["column"]["rows"] = json!(u32::MAX)), @"the manifest `avgpool-KEY8/column.json` lists 2 shards where its rows need 357913942");
-    insta::assert_snapshot!(with_manifest(|m| m["shards"] = json!([])), @"the manifest `avgpool-KEY8/column.json` lists 0 shards where its rows need 2");
+    insta::assert_snapshot!(with_manifest(|m| m["column"]["rows"] = json!(u32::MAX)), @r"
+    the manifest `avgpool-KEY8/column.json` lists 2 shards where its rows need 357913942
+    hint: `icecap cache verify` lists all that is damaged; `icecap cache drop` the column, and encode it again
+    ");
+    insta::assert_snapshot!(with_manifest(|m| m["shards"] = json!([])), @r"
+    the manifest `avgpool-KEY8/column.json` lists 0 shards where its rows need 2
+    hint: `icecap cache verify` lists all that is damaged; `icecap cache drop` the column, and encode it again
+    ");
 }
 
 #[test]
 fn a_shard_of_another_number_of_rows() {
-    insta::assert_snapshot!(with_manifest(|m| m["shards"][1]["rows"] = json!(6)), @"the manifest `avgpool-KEY8/column.json` gives shard `00001.safetensors` 6 rows where it has 5");
+    insta::assert_snapshot!(with_manifest(|m| m["shards"][1]["rows"] = json!(6)), @r"
+    the manifest `avgpool-KEY8/column.json` gives shard `00001.safetensors` 6 rows where it has 5
+    hint: `icecap cache verify` lists all that is damaged; `icecap cache drop` the column, and encode it again
+    ");
 }
 
 #[test]
 fn a_file_name_that_leads_elsewhere() {
-    insta::assert_snapshot!(with_manifest(|m| m["shards"][1]["file"] = json!("../../secret")), @"the manifest `avgpool-KEY8/column.json` names `../../secret`, which is not a plain file name of its folder");
+    insta::assert_snapshot!(with_manifest(|m| m["shards"][1]["file"] = json!("../../secret")), @r"
+    the manifest `avgpool-KEY8/column.json` names `../../secret`, which is not a plain file name of its folder
+    hint: `icecap cache verify` lists all that is damaged; `icecap cache drop` the column, and encode it again
+    ");
     with_manifest(|m| m["missing"]["file"] = json!("/etc/passwd"));
     with_manifest(|m| m["shards"][0]["file"] = json!("a/"));
 }
 
 #[test]
 fn too_few_chunk_digests() {
-    insta::assert_snapshot!(with_manifest(|m| m["shards"][0]["chunks"] = json!([])), @"the manifest `avgpool-KEY8/column.json` has 0 chunk digests for `00000.safetensors` where its rows need 1");
+    insta::assert_snapshot!(with_manifest(|m| m["shards"][0]["chunks"] = json!([])), @r"
+    the manifest `avgpool-KEY8/column.json` has 0 chunk digests for `00000.safetensors` where its rows need 1
+    hint: `icecap cache verify` lists all that is damaged; `icecap cache drop` the column, and encode it again
+    ");
 }
 
 #[test]
 fn another_count_of_missing_rows() {
-    insta::assert_snapshot!(with_manifest(|m| m["missing"]["count"] = json!(1000)), @"`avgpool-KEY8/column.json` counts 1000 missing rows, and 1 are listed");
+    insta::assert_snapshot!(with_manifest(|m| m["missing"]["count"] = json!(1000)), @r"
+    `avgpool-KEY8/column.json` counts 1000 missing rows, and 1 are listed
+    hint: `icecap cache verify` lists all that is damaged; `icecap cache drop` the column, and encode it again
+    ");
 }
 
 #[test]
@@ -152,7 +182,10 @@ fn with_shard(change: impl FnOnce(&mut Vec<u8>)) -> (String, CacheError) {
 fn a_shard_of_another_size() {
     let (text, error) = with_shard(|bytes| bytes.truncate(bytes.len() - 1));
     assert!(matches!(error, CacheError::Shard(ShardError::Size { .. })));
-    insta::assert_snapshot!(text, @"shard `avgpool-KEY8/00001.safetensors` has 642 bytes where 643 are recorded");
+    insta::assert_snapshot!(text, @r"
+    shard `avgpool-KEY8/00001.safetensors` has 642 bytes where 643 are recorded
+    hint: `icecap cache verify` lists all that is damaged; `icecap cache drop` the column, and encode it again
+    ");
     assert!(matches!(with_shard(Vec::clear).1, CacheError::Shard(ShardError::Size { found: 0, .. })));
 }
 
@@ -165,7 +198,10 @@ fn a_shard_with_a_damaged_header() {
 #[test]
 fn a_status_that_means_nothing() {
     let (text, _) = with_shard(|bytes| *bytes.last_mut().unwrap() = 77);
-    insta::assert_snapshot!(text, @"row `16` in shard `avgpool-KEY8/00001.safetensors` has the unknown status `77`");
+    insta::assert_snapshot!(text, @r"
+    row `16` in shard `avgpool-KEY8/00001.safetensors` has the unknown status `77`
+    hint: `icecap cache verify` lists all that is damaged; `icecap cache drop` the column, and encode it again
+    ");
 }
 
 #[test]

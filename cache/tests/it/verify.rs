@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 
-use icecap_cache::{Damage, DamagedPart};
+use icecap_cache::Damage;
 use proptest::prelude::*;
 
 use crate::common::*;
@@ -12,11 +12,7 @@ fn damage(cache: &icecap_cache::Cache) -> Vec<Damage> {
 }
 
 fn show(damage: &[Damage]) -> String {
-    let lines = damage.iter().map(|damage| match &damage.part {
-        DamagedPart::File(error) => format!("{} {error}", damage.file),
-        part => format!("{} {part:?}", damage.file),
-    });
-    lines.collect::<Vec<_>>().join("\n")
+    damage.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -62,7 +58,7 @@ fn a_flipped_bit_is_found_in_its_row() {
     let file = std::fs::File::options().write(true).open(scratch.column().join("00001.safetensors")).unwrap();
     let start = file.metadata().unwrap().len() - 5 * (256 * 1024 * 2 + 17);
     file.write_all_at(b"x", start + 3 * 256 * 1024 * 2 + 12345).unwrap();
-    insta::assert_snapshot!(show(&damage(&cache)), @"00001.safetensors Rows(15..16)");
+    insta::assert_snapshot!(show(&damage(&cache)), @"`00001.safetensors`: row 15");
 }
 
 #[test]
@@ -81,10 +77,10 @@ fn files_gone_cut_or_of_another_header_are_named() {
     file.write_all_at(other, at as u64).unwrap();
     std::fs::write(path("missing.jsonl"), "").unwrap();
     insta::assert_snapshot!(scratch.anonymous(show(&damage(&cache))).replace(&spec().key.short(), "KEY8"), @r"
-    00000.safetensors cannot open `DIR/cache/columns/avgpool-KEY8/00000.safetensors`
-    00001.safetensors shard `DIR/cache/columns/avgpool-KEY8/00001.safetensors` has 100 bytes where 916 are recorded
-    00002.safetensors Header
-    missing.jsonl MissingList
+    `00000.safetensors`: cannot open `DIR/cache/columns/avgpool-KEY8/00000.safetensors`
+    `00001.safetensors`: shard `DIR/cache/columns/avgpool-KEY8/00001.safetensors` has 100 bytes where 916 are recorded
+    `00002.safetensors`: its header
+    `missing.jsonl`: the list of missing rows
     ");
 }
 
